@@ -3,7 +3,7 @@
 
 use std::{fmt::Write as _, fs, path::Path};
 
-use isthmus_protocol::{guest, pops, problem, signal};
+use isthmus_protocol::{NodeId, ParticipantId, PopId, RoomId, TrackId, guest, pops, problem, signal};
 use ts_rs::{Config, TS};
 
 /// Each type's declaration in a fixed order, with its documentation.
@@ -19,6 +19,12 @@ fn typescript() -> String {
         )*};
     }
     declare![
+        PopId,
+        NodeId,
+        RoomId,
+        ParticipantId,
+        TrackId,
+        signal::Secret,
         signal::ClientMessage, signal::Hello, signal::Resume, signal::OfferedTrack, signal::Source, signal::Kind,
         signal::Tile, signal::ServerMessage, signal::Welcome, signal::Participant, signal::Track, signal::Slot,
         signal::SlotContent, signal::SlotState, signal::LeaveReason,
@@ -29,12 +35,14 @@ fn typescript() -> String {
         text,
         "\nexport const PROTOCOL_VERSION = {};\nexport const SUBPROTOCOL = {:?};\nexport const \
          TOKEN_SUBPROTOCOL_PREFIX = {:?};\nexport const MAX_NAME_CHARS = {};\nexport const MAX_TILES = {};\n\
+         export const MAX_SPEAKERS = {};\n\
          export const RESUME_GRACE_S = {};\n",
         signal::VERSION,
         signal::SUBPROTOCOL,
         signal::TOKEN_SUBPROTOCOL_PREFIX,
         signal::MAX_NAME_CHARS,
         signal::MAX_TILES,
+        signal::MAX_SPEAKERS,
         signal::RESUME_GRACE_S,
     );
     text

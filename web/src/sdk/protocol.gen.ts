@@ -1,6 +1,36 @@
 // Generated from protocol/src by `make generate`. Do not edit: a test compares it with the Rust types.
 
 /**
+ * A point of presence: `panama`, `singapore`, `zurich`.
+ */
+export type PopId = string;
+
+/**
+ * A process of the cluster that carries media or opens doors, unique in the whole cluster: `panama-sfu-1`.
+ */
+export type NodeId = string;
+
+/**
+ * A room, as it stands in the link people share.
+ */
+export type RoomId = string;
+
+/**
+ * One stay of one client in one room. A client that resumes keeps it; one that restarts elsewhere gets a new one.
+ */
+export type ParticipantId = string;
+
+/**
+ * One published audio or video track, all its layers together, unique in the whole cluster.
+ */
+export type TrackId = string;
+
+/**
+ * A string that does not show itself in logs.
+ */
+export type Secret = string;
+
+/**
  * What a client sends.
  */
 export type ClientMessage = { "type": "hello" } & Hello | { "type": "offer", 
@@ -459,4 +489,5 @@ export const SUBPROTOCOL = "isthmus.v1";
 export const TOKEN_SUBPROTOCOL_PREFIX = "isthmus.token.";
 export const MAX_NAME_CHARS = 80;
 export const MAX_TILES = 64;
+export const MAX_SPEAKERS = 3;
 export const RESUME_GRACE_S = 30;
