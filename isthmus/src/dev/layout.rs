@@ -1,0 +1,235 @@
+//! Where everything of a development cluster is: PoPs, processes, addresses, ports, origins. Pure computation.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use isthmus_protocol::{NodeId, PopId};
+
+use crate::roles::Role;
+
+/// A place where a development PoP pretends to stand.
+pub(crate) struct Site {
+    /// Its PoP's id.
+    pub(crate) pop: &'static str,
+    /// For people.
+    pub(crate) region: &'static str,
+    pub(crate) latitude: f64,
+    pub(crate) longitude: f64,
+    /// The caller this PoP is the nearest for, in the link the cluster prints.
+    pub(crate) as_if: &'static str,
+}
+
+/// The three PoPs, in the order of their ports.
+pub(crate) const SITES: [Site; 3] = [
+    Site { pop: "panama", region: "Panama City, Panama", latitude: 8.98, longitude: -79.52, as_if: "bogota" },
+    Site { pop: "singapore", region: "Singapore", latitude: 1.35, longitude: 103.82, as_if: "jakarta" },
+    Site { pop: "zurich", region: "Zurich, Switzerland", latitude: 47.37, longitude: 8.54, as_if: "milan" },
+];
+
+/// Ports from one PoP's first to the next one's.
+const PORTS_PER_POP: u16 = 100;
+/// Ports of the whole cluster, from its base port on.
+pub(crate) const PORTS: u16 = PORTS_PER_POP * SITES.len() as u16;
+
+/// What of the layout can be chosen.
+#[derive(Debug, Clone)]
+pub(crate) struct Choices {
+    /// First port of the first site.
+    pub(crate) base_port: u16,
+    /// The PoPs of the cluster; all of [`SITES`] if empty.
+    pub(crate) pops: Vec<PopId>,
+    /// The address of a PoP that `addresses` does not name.
+    pub(crate) bind: IpAddr,
+    /// Addresses of single PoPs.
+    pub(crate) addresses: BTreeMap<PopId, IpAddr>,
+    /// Serve the public side over TLS.
+    pub(crate) https: bool,
+    /// The registrable domain under which each PoP has a host; without it their hosts are `localhost` or the address.
+    pub(crate) domain: Option<String>,
+}
+
+/// One PoP of the cluster.
+#[derive(Debug, Clone)]
+pub(crate) struct Pop {
+    pub(crate) id: PopId,
+    site: usize,
+    address: IpAddr,
+    base_port: u16,
+    scheme: &'static str,
+    /// Host of its origin.
+    pub(crate) host: String,
+}
+
+/// One process of a PoP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Process {
+    /// Its name in `pids.json` and of its log; the node id of those that are nodes.
+    pub(crate) name: NodeId,
+    pub(crate) role: Role,
+    /// Its ops listener.
+    pub(crate) ops: SocketAddr,
+}
+
+/// Why the choices make no cluster.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum LayoutError {
+    #[error("no development PoP is called {0}: there are panama, singapore and zurich")]
+    UnknownPop(PopId),
+    #[error("base port {0} is too high: {PORTS} ports from it on are needed")]
+    BasePort(u16),
+}
+
+/// The PoPs that `choices` describe.
+pub(crate) fn pops(choices: &Choices) -> Result<Vec<Pop>, LayoutError> {
+    if choices.base_port.checked_add(PORTS).is_none() {
+        return Err(LayoutError::BasePort(choices.base_port));
+    }
+    if let Some(unknown) = choices.pops.iter().find(|id| !SITES.iter().any(|site| site.pop == id.as_str())) {
+        return Err(LayoutError::UnknownPop(unknown.clone()));
+    }
+    let chosen = |site: &Site| choices.pops.is_empty() || choices.pops.iter().any(|id| id.as_str() == site.pop);
+    let sites = SITES.iter().enumerate().filter(|(_, site)| chosen(site));
+    Ok(sites.map(|(index, site)| Pop::new(index, site, choices)).collect())
+}
+
+impl Pop {
+    fn new(index: usize, site: &Site, choices: &Choices) -> Self {
+        let id: PopId = site.pop.parse().expect("the sites' names are valid ids");
+        let address = choices.addresses.get(&id).copied().unwrap_or(choices.bind);
+        let host = match &choices.domain {
+            Some(domain) => format!("{id}.{domain}"),
+            None if address.is_loopback() => "localhost".into(),
+            None => match address {
+                IpAddr::V4(v4) => v4.to_string(),
+                IpAddr::V6(v6) => format!("[{v6}]"),
+            },
+        };
+        Self {
+            id,
+            site: index,
+            address,
+            base_port: choices.base_port + PORTS_PER_POP * index as u16,
+            scheme: if choices.https { "https" } else { "http" },
+            host,
+        }
+    }
+
+    /// Where it pretends to stand.
+    pub(crate) fn site(&self) -> &'static Site {
+        &SITES[self.site]
+    }
+
+    /// The origin of its public door.
+    pub(crate) fn url(&self) -> String {
+        format!("{}://{}:{}", self.scheme, self.host, self.base_port)
+    }
+
+    fn port(&self, offset: u16) -> SocketAddr {
+        SocketAddr::new(self.address, self.base_port + offset)
+    }
+
+    /// The door's public HTTP.
+    pub(crate) fn public(&self) -> SocketAddr {
+        self.port(0)
+    }
+
+    /// The media node's inter-PoP QUIC.
+    pub(crate) fn relay(&self) -> SocketAddr {
+        self.port(2)
+    }
+
+    /// The store.
+    pub(crate) fn store(&self) -> SocketAddr {
+        self.port(5)
+    }
+
+    /// The first of the media node's UDP and TCP ports.
+    pub(crate) fn media(&self) -> SocketAddr {
+        self.port(10)
+    }
+
+    /// The media node.
+    pub(crate) fn sfu(&self) -> NodeId {
+        self.process(Role::Sfu).name
+    }
+
+    /// Its processes, in the order in which they are of use to each other.
+    pub(crate) fn processes(&self) -> [Process; 3] {
+        [Role::Store, Role::Sfu, Role::Door].map(|role| self.process(role))
+    }
+
+    /// The process that has a role.
+    pub(crate) fn process(&self, role: Role) -> Process {
+        let (suffix, ops) = match role {
+            Role::Store => ("store-1", 4),
+            Role::Sfu => ("sfu-1", 3),
+            Role::Door => ("door-1", 1),
+        };
+        let name = format!("{}-{suffix}", self.id).parse().expect("a PoP's name and a suffix make a valid id");
+        Process { name, role, ops: self.port(ops) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn choices() -> Choices {
+        Choices {
+            base_port: 7100,
+            pops: Vec::new(),
+            bind: Ipv4Addr::LOCALHOST.into(),
+            addresses: BTreeMap::new(),
+            https: false,
+            domain: None,
+        }
+    }
+
+    #[test]
+    fn the_ports_are_those_of_the_contract() {
+        let pops = pops(&choices()).unwrap();
+        let ports: Vec<[u16; 5]> = pops
+            .iter()
+            .map(|p| {
+                let ops = p.process(Role::Door).ops;
+                [p.public(), ops, p.relay(), p.store(), p.media()].map(|a| a.port())
+            })
+            .collect();
+        assert_eq!(
+            ports,
+            [[7100, 7101, 7102, 7105, 7110], [7200, 7201, 7202, 7205, 7210], [7300, 7301, 7302, 7305, 7310]]
+        );
+        assert_eq!(pops[0].url(), "http://localhost:7100");
+    }
+
+    #[test]
+    fn a_pop_keeps_its_ports_when_others_are_left_out() {
+        let pops = pops(&Choices { pops: vec!["zurich".parse().unwrap()], ..choices() }).unwrap();
+        assert_eq!(pops.iter().map(Pop::url).collect::<Vec<_>>(), ["http://localhost:7300"]);
+    }
+
+    #[test]
+    fn hosts_stand_under_the_domain_or_are_the_address() {
+        let https = Choices { https: true, domain: Some("isthmus.test".into()), ..choices() };
+        assert_eq!(pops(&https).unwrap()[1].url(), "https://singapore.isthmus.test:7200");
+        let addresses = [("panama".parse().unwrap(), "10.0.1.1".parse().unwrap())].into();
+        let apart = Choices { addresses, ..choices() };
+        let pops = pops(&apart).unwrap();
+        assert_eq!(pops[0].url(), "http://10.0.1.1:7100");
+        assert_eq!(pops[0].relay(), "10.0.1.1:7102".parse().unwrap());
+        assert_eq!(pops[1].url(), "http://localhost:7200");
+    }
+
+    #[test]
+    fn refuses_what_cannot_be_laid_out() {
+        let atlantis: PopId = "atlantis".parse().unwrap();
+        let unknown = Choices { pops: vec![atlantis.clone()], ..choices() };
+        assert_eq!(pops(&unknown).map(|p| p.len()), Err(LayoutError::UnknownPop(atlantis)));
+        let high = Choices { base_port: 65400, ..choices() };
+        assert_eq!(pops(&high).map(|p| p.len()), Err(LayoutError::BasePort(65400)));
+    }
+}
