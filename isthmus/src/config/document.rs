@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize as _, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -89,23 +89,20 @@ impl fmt::Display for Problem {
 }
 
 /// A document whose syntax has been read.
-pub(crate) struct Document {
-    path: PathBuf,
-    text: String,
-    root: DeTable<'static>,
+pub(crate) struct Document<'t> {
+    path: &'t Path,
+    text: &'t str,
+    root: DeTable<'t>,
     /// Value `i` of these carries the span that begins at `text.len() + 1 + i`: no place in the file has it.
-    origins: Vec<String>,
+    origins: Vec<&'t str>,
     problems: Vec<Problem>,
 }
 
-impl Document {
+impl<'t> Document<'t> {
     /// Reads `text`, which stands in `path`, and lays `overrides` over it, the later ones over the earlier.
-    pub(crate) fn parse(path: &Path, text: &str, overrides: &[Override]) -> Self {
+    pub(crate) fn parse(path: &'t Path, text: &'t str, overrides: &'t [Override]) -> Self {
         let (root, errors) = DeTable::parse_recoverable(text);
-        let mut root = root.into_inner();
-        root.make_owned();
-        let mut document =
-            Self { path: path.to_owned(), text: text.to_owned(), root, origins: Vec::new(), problems: Vec::new() };
+        let mut document = Self { path, text, root: root.into_inner(), origins: Vec::new(), problems: Vec::new() };
         for error in errors {
             let problem = document.problem_at(error.span(), None, error.message());
             document.problems.push(problem);
@@ -158,18 +155,17 @@ impl Document {
         self.problems
     }
 
-    fn lay_over(&mut self, entry: &Override) {
+    fn lay_over(&mut self, entry: &'t Override) {
         let start = self.text.len() + 1 + self.origins.len();
         let span = start..start + 1;
-        self.origins.push(entry.origin.clone());
-        let mut value = DeValue::parse(&entry.value)
-            .map_or_else(|_| DeValue::String(entry.value.clone().into()), Spanned::into_inner);
-        value.make_owned();
+        self.origins.push(&entry.origin);
+        let plain = |_| DeValue::String(entry.value.as_str().into());
+        let value = DeValue::parse(&entry.value).map_or_else(plain, Spanned::into_inner);
         let Some((last, sections)) = entry.key.split_last() else { return };
         let mut table = &mut self.root;
         for section in sections {
             let place = table
-                .entry(Spanned::new(span.clone(), section.clone().into()))
+                .entry(Spanned::new(span.clone(), section.as_str().into()))
                 .or_insert_with(|| Spanned::new(span.clone(), DeValue::Table(DeTable::new())));
             if !place.get_ref().is_table() {
                 *place = Spanned::new(span.clone(), DeValue::Table(DeTable::new()));
@@ -178,28 +174,28 @@ impl Document {
             table = inner;
         }
         table.remove(last.as_str());
-        table.insert(Spanned::new(span.clone(), last.clone().into()), placed_at(value, &span));
+        table.insert(Spanned::new(span.clone(), last.as_str().into()), placed_at(value, &span));
     }
 
     fn problem_at(&self, span: Option<Range<usize>>, key: Option<String>, message: &str) -> Problem {
         let start = span.map_or(0, |span| span.start);
         let place = match start.checked_sub(self.text.len() + 1).and_then(|index| self.origins.get(index)) {
-            Some(origin) => Place::Override(origin.clone()),
+            Some(origin) => Place::Override((*origin).to_owned()),
             None => self.place_in_file(start),
         };
         Problem { place, key, message: message.replace('\n', ", ") }
     }
 
     fn place_in_file(&self, start: usize) -> Place {
-        let before = self.text.get(..start).unwrap_or(&self.text);
+        let before = self.text.get(..start).unwrap_or(self.text);
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        Place::File { path: self.path.clone(), line, column }
+        Place::File { path: self.path.to_owned(), line, column }
     }
 }
 
 /// The same value with every span inside it replaced.
-fn placed_at(value: DeValue<'static>, span: &Range<usize>) -> Spanned<DeValue<'static>> {
+fn placed_at<'t>(value: DeValue<'t>, span: &Range<usize>) -> Spanned<DeValue<'t>> {
     let value = match value {
         DeValue::Array(items) => {
             DeValue::Array(items.into_iter().map(|item| placed_at(item.into_inner(), span)).collect())
@@ -207,9 +203,7 @@ fn placed_at(value: DeValue<'static>, span: &Range<usize>) -> Spanned<DeValue<'s
         DeValue::Table(entries) => DeValue::Table(
             entries
                 .into_iter()
-                .map(|(key, value)| {
-                    (Spanned::new(span.clone(), key.into_inner()), placed_at(value.into_inner(), span))
-                })
+                .map(|(key, value)| (Spanned::new(span.clone(), key.into_inner()), placed_at(value.into_inner(), span)))
                 .collect(),
         ),
         plain => plain,
@@ -218,7 +212,7 @@ fn placed_at(value: DeValue<'static>, span: &Range<usize>) -> Spanned<DeValue<'s
 }
 
 /// Takes the innermost entry that stands at `span` out of `table`; its key, if there was one.
-fn remove_at(table: &mut DeTable<'static>, span: &Range<usize>) -> Option<String> {
+fn remove_at(table: &mut DeTable<'_>, span: &Range<usize>) -> Option<String> {
     for (key, value) in table.iter_mut() {
         let inner = match value.get_mut() {
             DeValue::Table(inner) => remove_at(inner, span),

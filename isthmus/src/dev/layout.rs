@@ -126,6 +126,11 @@ impl Pop {
         format!("{}://{}:{}", self.scheme, self.host, self.base_port)
     }
 
+    /// Its door as a caller from its own neighbourhood sees it.
+    pub(crate) fn as_if_url(&self) -> String {
+        format!("{}/?as_if={}", self.url(), self.site().as_if)
+    }
+
     fn port(&self, offset: u16) -> SocketAddr {
         SocketAddr::new(self.address, self.base_port + offset)
     }
