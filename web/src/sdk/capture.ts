@@ -1,0 +1,93 @@
+import type { Devices } from "./environment";
+
+/** Why a device cannot be used, in kinds that a person can do something about. */
+export type CaptureProblem = "denied" | "not_found" | "in_use" | "not_available" | "cancelled";
+
+/** A microphone, camera or screen could not be had. */
+export class CaptureError extends Error {
+  readonly problem: CaptureProblem;
+
+  constructor(problem: CaptureProblem, cause?: unknown) {
+    super(`Capture failed: ${problem}`, { cause });
+    this.name = "CaptureError";
+    this.problem = problem;
+  }
+}
+
+const CAMERA = { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30 } };
+const MICROPHONE = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
+
+export function captureMicrophone(devices: Devices | undefined, deviceId?: string): Promise<MediaStreamTrack> {
+  return capture(devices, { audio: { ...MICROPHONE, ...preferring(deviceId) } });
+}
+
+export function captureCamera(devices: Devices | undefined, deviceId?: string): Promise<MediaStreamTrack> {
+  return capture(devices, { video: { ...CAMERA, ...preferring(deviceId) } });
+}
+
+/** Lets the person choose a screen, window or tab. Its sound comes with it where the browser offers that. */
+export async function captureScreen(
+  devices: Devices | undefined,
+): Promise<{ video: MediaStreamTrack; audio: MediaStreamTrack | undefined }> {
+  try {
+    const stream = await available(devices).getDisplayMedia({ video: { frameRate: { ideal: 15, max: 30 } }, audio: true });
+    const [video] = stream.getVideoTracks();
+    if (video === undefined) throw new CaptureError("not_available");
+    // Text matters more than motion on a shared screen.
+    video.contentHint = "detail";
+    return { video, audio: stream.getAudioTracks()[0] };
+  } catch (error) {
+    const problem = problemOf(error);
+    throw new CaptureError(problem === "denied" ? "cancelled" : problem, error);
+  }
+}
+
+/** The microphones and cameras there are. Their labels are empty until permission was given once. */
+export async function listDevices(
+  devices: Devices | undefined,
+): Promise<{ microphones: MediaDeviceInfo[]; cameras: MediaDeviceInfo[] }> {
+  const all = (await devices?.enumerateDevices()) ?? [];
+  const named = all.filter((device) => device.deviceId !== "");
+  return {
+    microphones: named.filter((device) => device.kind === "audioinput"),
+    cameras: named.filter((device) => device.kind === "videoinput"),
+  };
+}
+
+async function capture(devices: Devices | undefined, constraints: MediaStreamConstraints): Promise<MediaStreamTrack> {
+  try {
+    const stream = await available(devices).getUserMedia(constraints);
+    const [track] = stream.getTracks();
+    if (track === undefined) throw new CaptureError("not_available");
+    return track;
+  } catch (error) {
+    throw new CaptureError(problemOf(error), error);
+  }
+}
+
+function available(devices: Devices | undefined): Devices {
+  if (devices === undefined) throw new CaptureError("not_available");
+  return devices;
+}
+
+/** `ideal`, not `exact`: a device that was unplugged since must not keep anyone out. */
+function preferring(deviceId: string | undefined): { deviceId?: ConstrainDOMString } {
+  return deviceId === undefined ? {} : { deviceId: { ideal: deviceId } };
+}
+
+function problemOf(error: unknown): CaptureProblem {
+  if (error instanceof CaptureError) return error.problem;
+  switch (error instanceof Error ? error.name : "") {
+    case "NotAllowedError":
+    case "SecurityError":
+      return "denied";
+    case "NotFoundError":
+    case "OverconstrainedError":
+      return "not_found";
+    case "NotReadableError":
+    case "AbortError":
+      return "in_use";
+    default:
+      return "not_available";
+  }
+}

@@ -1,0 +1,123 @@
+import { askDoor, callDoor, jsonPost } from "./doors";
+import type { Environment } from "./environment";
+import type { Measurement, PopEntry, PopId, PopList } from "./protocol.gen";
+
+/** The most PoPs probed at a time: the first of the door's ranking. */
+export const MAX_PROBED = 4;
+/** Probes per PoP. The first also opens the connection, so it is seldom the fastest. */
+const PROBES = 3;
+/** How long the slower PoPs may go on once the first has answered all its probes, at least. */
+const MIN_GRACE_MS = 40;
+/** Another PoP must be faster than the present one by this much before it is worth moving. */
+const HYSTERESIS = { ms: 10, share: 0.2 };
+
+export interface DiscoveryOptions {
+  /** The door that served the page, asked first. */
+  origin: string;
+  /** Doors known from earlier, asked when the first does not answer. */
+  known?: readonly string[];
+  /** The PoP in use, which is kept unless another is clearly faster. */
+  current?: PopId;
+  /** Development doors answer as if the caller were there. */
+  asIf?: string;
+}
+
+export interface ProbedPop extends PopEntry {
+  /** The fastest probe, in milliseconds; undefined if it was not probed or did not answer. */
+  measuredMs?: number;
+}
+
+export interface Discovery {
+  /** Every PoP that can be tried, best first. */
+  pops: ProbedPop[];
+  /** The place a development door emulates. */
+  asIf?: string;
+}
+
+/** Finds the nearest PoP: asks any door for the list, probes the best few in parallel, reports what was measured. */
+export async function discover(environment: Environment, options: DiscoveryOptions): Promise<Discovery> {
+  const query = options.asIf === undefined ? "" : `?as-if=${encodeURIComponent(options.asIf)}`;
+  const { door, list } = await firstAnswer(environment, options, query);
+  const candidates = list.pops.filter((pop) => pop.state === "ready").slice(0, MAX_PROBED);
+  const measured = await probeAll(environment, candidates, query);
+  void report(environment, door, measured);
+  const probed = list.pops.map((pop): ProbedPop => ({ ...pop, measuredMs: measured.get(pop.id) }));
+  return { pops: rank(probed, options.current), asIf: list.as_if };
+}
+
+/**
+ * Best first: measured before unmeasured, faster before slower, and the door's own order where nothing was measured.
+ * PoPs that drain or are full come last, as a last resort; those that are down are left out, unless all are.
+ */
+export function rank(pops: readonly ProbedPop[], current?: PopId): ProbedPop[] {
+  const standing = pops.filter((pop) => pop.state !== "down");
+  const ranked = (standing.length > 0 ? standing : [...pops]).sort((a, b) => cost(a) - cost(b));
+  const best = ranked[0];
+  const present = ranked.find((pop) => pop.id === current);
+  if (best !== undefined && present !== undefined && present !== best && !clearlyBetter(best, present)) {
+    return [present, ...ranked.filter((pop) => pop !== present)];
+  }
+  return ranked;
+}
+
+function takesCalls(pop: PopEntry): boolean {
+  return pop.state === "ready" && pop.load < 1;
+}
+
+function cost(pop: ProbedPop): number {
+  if (!takesCalls(pop)) return Number.MAX_VALUE;
+  return pop.measuredMs ?? 1e6 + pop.rtt_ms;
+}
+
+function clearlyBetter(best: ProbedPop, present: ProbedPop): boolean {
+  if (!takesCalls(present) || present.measuredMs === undefined) return true;
+  const margin = Math.max(HYSTERESIS.ms, present.measuredMs * HYSTERESIS.share);
+  return cost(best) < present.measuredMs - margin;
+}
+
+/** The list of the page's own door or, if that is dead, of whichever known door answers first. */
+async function firstAnswer(
+  environment: Environment,
+  options: DiscoveryOptions,
+  query: string,
+): Promise<{ door: string; list: PopList }> {
+  const ask = async (door: string) => ({ door, list: await askDoor<PopList>(environment, `${door}/v1/pops${query}`) });
+  try {
+    return await ask(options.origin);
+  } catch (error) {
+    const others = (options.known ?? []).filter((door) => door !== options.origin);
+    if (others.length === 0) throw error;
+    return await Promise.any(others.map(ask));
+  }
+}
+
+/** Probes in parallel; ends soon after the fastest is done, since whoever is slower by then is not the nearest. */
+async function probeAll(
+  environment: Environment,
+  pops: readonly PopEntry[],
+  query: string,
+): Promise<Map<PopId, number>> {
+  const fastest = new Map<PopId, number>();
+  const runs = pops.map(async (pop) => {
+    for (let probe = 0; probe < PROBES; probe += 1) {
+      const started = environment.now();
+      await callDoor(environment, `${pop.url}/v1/ping${query}`, { cache: "no-store" });
+      const elapsed = environment.now() - started;
+      fastest.set(pop.id, Math.min(fastest.get(pop.id) ?? Infinity, elapsed));
+    }
+    return fastest.get(pop.id) ?? 0;
+  });
+  const all = Promise.allSettled(runs);
+  const first = await Promise.any(runs).catch(() => undefined);
+  if (first === undefined) return fastest;
+  const grace = new Promise<void>((resolve) => environment.after(Math.max(MIN_GRACE_MS, first), resolve));
+  await Promise.race([all, grace]);
+  return new Map(fastest);
+}
+
+/** Tells the directory what was measured. It is a favour to later callers: nothing depends on its success. */
+async function report(environment: Environment, door: string, measured: Map<PopId, number>): Promise<void> {
+  const measurements = [...measured].map(([pop, rtt]): Measurement => ({ pop, rtt_ms: Math.max(rtt, 0.1) }));
+  if (measurements.length === 0) return;
+  await callDoor(environment, `${door}/v1/measurements`, jsonPost({ measurements })).catch(() => undefined);
+}

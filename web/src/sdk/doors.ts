@@ -1,0 +1,60 @@
+import type { Environment } from "./environment";
+import type { Code, GuestToken, Problem, RoomId } from "./protocol.gen";
+
+/** A door's refusal, from its problem document (RFC 9457). */
+export class DoorRefusal extends Error {
+  readonly code: Code;
+  readonly status: number;
+
+  constructor(problem: Pick<Problem, "code" | "status" | "detail">) {
+    super(problem.detail);
+    this.name = "DoorRefusal";
+    this.code = problem.code;
+    this.status = problem.status;
+  }
+}
+
+/** How long a door may take to answer, in milliseconds. */
+const ANSWER_TIMEOUT_MS = 4000;
+
+/** Calls a door. Throws `DoorRefusal` if the door refuses, `TypeError` or `DOMException` if it is out of reach. */
+export async function callDoor(environment: Environment, url: string, init: RequestInit = {}): Promise<Response> {
+  const abort = new AbortController();
+  const cancel = environment.after(ANSWER_TIMEOUT_MS, () => abort.abort());
+  try {
+    const response = await environment.fetch(url, { signal: abort.signal, credentials: "omit", ...init });
+    if (!response.ok) throw await refusalOf(response);
+    return response;
+  } finally {
+    cancel();
+  }
+}
+
+/** Calls a door that answers with JSON. */
+export async function askDoor<Answer>(environment: Environment, url: string, init?: RequestInit): Promise<Answer> {
+  const response = await callDoor(environment, url, init);
+  return (await response.json()) as Answer;
+}
+
+/** A room token for someone who has a link and no account. */
+export function requestGuestToken(
+  environment: Environment,
+  door: string,
+  room: RoomId,
+  name: string,
+): Promise<GuestToken> {
+  return askDoor(environment, `${door}/v1/rooms/${encodeURIComponent(room)}/guests`, jsonPost({ name }));
+}
+
+export function jsonPost(body: unknown): RequestInit {
+  return { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
+}
+
+async function refusalOf(response: Response): Promise<DoorRefusal> {
+  const problem = (await response.json().catch(() => undefined)) as Partial<Problem> | undefined;
+  return new DoorRefusal({
+    code: problem?.code ?? "unavailable",
+    status: response.status,
+    detail: problem?.detail ?? `The door answered with status ${response.status}.`,
+  });
+}

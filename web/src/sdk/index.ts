@@ -1,0 +1,10 @@
+export { CaptureError, captureCamera, captureMicrophone, listDevices, type CaptureProblem } from "./capture";
+export { discover, type Discovery, type ProbedPop } from "./discovery";
+export { DoorRefusal, requestGuestToken } from "./doors";
+export { browserEnvironment, type Environment } from "./environment";
+export { type InitialMedia, type LocalParticipant } from "./local";
+export type { EndReason, Phase, ReconnectState } from "./reconnect";
+export { Room, type RoomEvents, type RoomOptions } from "./room";
+export { publicationFor, type RemoteParticipant, type RemoteTrackPublication } from "./roster";
+export type { ConnectionStats, Quality } from "./stats";
+export { MAX_NAME_CHARS, type ParticipantId, type PopEntry, type Source, type Tile, type TrackId } from "./protocol.gen";
