@@ -1,0 +1,81 @@
+//! The store of a PoP without AWS: dynoxide (the DynamoDB API over SQLite) in a file, and a replicator that stands in
+//! for global tables. For development and tests; production uses DynamoDB.
+
+mod server;
+
+use std::{net::TcpListener, path::PathBuf};
+
+use dynoxide::Database;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{Config, StoreConfig},
+    error::StoreError,
+    metrics::Metrics,
+    schema,
+    store::Store,
+    tables::{REPLICATED, REPLICATION},
+};
+
+/// Why an embedded store could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreFailure {
+    /// The file cannot be opened.
+    #[error("cannot open the store's file {}: {reason}; see whether it is a store's file and may be written", .file.display())]
+    File {
+        /// The file.
+        file: PathBuf,
+        /// What the database said.
+        reason: String,
+    },
+    /// The server cannot listen or ended on its own.
+    #[error("the store's server failed: {reason}")]
+    Server {
+        /// What it said.
+        reason: String,
+    },
+    /// The store does not answer its own process.
+    #[error("cannot prepare the store's tables: {0}")]
+    Tables(#[from] StoreError),
+}
+
+/// Runs the store of one PoP on `listener` (bound to [`StoreConfig::listen`]) until `shutdown`. Calls `ready` once it
+/// answers and its tables exist.
+///
+/// # Errors
+/// The store could not start, or its server ended before `shutdown`.
+pub async fn run_store(
+    listener: TcpListener,
+    config: StoreConfig,
+    metrics: Metrics,
+    ready: impl FnOnce() + Send,
+    shutdown: CancellationToken,
+) -> Result<(), StoreFailure> {
+    let database = open(&config)?;
+    let own = server::endpoint(&listener)?;
+    let server = server::Server::start(listener, database.clone(), shutdown.clone())?;
+    let store = Store::connect(&Config::embedded(config.pop.clone(), own), metrics.clone()).await;
+    let ended = server.ended();
+    tokio::pin!(ended);
+    tokio::select! {
+        prepared = prepare(&store) => prepared?,
+        result = &mut ended => return result,
+    }
+    ready();
+    ended.await
+}
+
+fn open(config: &StoreConfig) -> Result<Database, StoreFailure> {
+    let failure = |reason: String| StoreFailure::File { file: config.file.clone(), reason };
+    let path = config.file.to_str().ok_or_else(|| failure("its path is not UTF-8".into()))?;
+    Database::new(path).map_err(|error| failure(error.to_string()))
+}
+
+/// Creates what is missing. The index is added to tables whoever created them: a service may have been quicker.
+async fn prepare(store: &Store) -> Result<(), StoreError> {
+    for table in REPLICATED {
+        schema::ensure_table(store.client(), table).await?;
+        schema::ensure_writes_index(store.client(), table).await?;
+    }
+    schema::ensure_table(store.client(), REPLICATION).await
+}

@@ -1,0 +1,72 @@
+//! Tables and keys, written down once.
+//!
+//! | table                 | `pk`           | `sk`                       | written by                     | lives for          |
+//! |-----------------------|----------------|----------------------------|--------------------------------|--------------------|
+//! | `isthmus-pops`        | `all`          | PoP                        | each PoP's doors               | [`POP_LIFETIME`]    |
+//! | `isthmus-nodes`       | `all`          | node                       | the node                       | [`NODE_LIFETIME`]   |
+//! | `isthmus-rooms`       | room           | `home`                     | the PoP that opened it         | [`HOME_LIFETIME`]   |
+//! |                       |                | `member#` node             | the node                       | [`MEMBER_LIFETIME`] |
+//! | `isthmus-latency`     | network prefix | PoP that took the reports  | that PoP's doors               | 24 h after the last report |
+//! | `isthmus-replication` | PoP            | `cursor`                   | that PoP's replicator          | for good           |
+//!
+//! Every item has these attributes; the others are the fields of its record ([`crate::records`],
+//! [`LatencyRecord`](crate::ranking::LatencyRecord)), each under its own name:
+//!
+//! | attribute        | type   | meaning                                                                              |
+//! |------------------|--------|--------------------------------------------------------------------------------------|
+//! | `pk`, `sk`       | string | the key                                                                              |
+//! | `written_at_us`  | number | microseconds since the epoch; greater than that of what the write replaced           |
+//! | `written_region` | string | the PoP whose store took the write                                                   |
+//! | `expires_at_s`   | number | seconds since the epoch; readers ignore the item from then on, DynamoDB removes it later (time to live) |
+//! | `deleted`        | bool   | present and true: readers ignore the item. It lives as long as the item would have, so that it outlives every copy it hides |
+//!
+//! Nothing is ever deleted by a request. Each item has one writer, or one per PoP (the key says which), except a
+//! room's home: so last writer wins takes nothing from anyone but a home.
+//!
+//! The embedded store adds the index [`WRITES`] to the tables it replicates; DynamoDB needs none. `isthmus-replication`
+//! exists in embedded stores only.
+
+use std::time::Duration;
+
+/// A table's name. Eleven characters or more: dynoxide names its stream shards after tables and wants that length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Table(pub(crate) &'static str);
+
+pub(crate) const POPS: Table = Table("isthmus-pops");
+pub(crate) const NODES: Table = Table("isthmus-nodes");
+pub(crate) const ROOMS: Table = Table("isthmus-rooms");
+pub(crate) const LATENCY: Table = Table("isthmus-latency");
+pub(crate) const REPLICATION: Table = Table("isthmus-replication");
+
+/// What every PoP has a copy of.
+pub(crate) const REPLICATED: [Table; 4] = [POPS, NODES, ROOMS, LATENCY];
+
+pub(crate) const PK: &str = "pk";
+pub(crate) const SK: &str = "sk";
+pub(crate) const WRITTEN_AT: &str = "written_at_us";
+pub(crate) const WRITTEN_REGION: &str = "written_region";
+pub(crate) const EXPIRES_AT: &str = "expires_at_s";
+pub(crate) const DELETED: &str = "deleted";
+
+/// The index by writer and time that an embedded store's replicator reads.
+pub(crate) const WRITES: &str = "writes";
+
+/// The `pk` of tables that are read whole.
+pub(crate) const ALL: &str = "all";
+/// The `sk` of a room's home.
+pub(crate) const HOME: &str = "home";
+/// What the `sk` of a room's members begins with.
+pub(crate) const MEMBER: &str = "member#";
+/// The `sk` of a replicator's cursor.
+pub(crate) const CURSOR: &str = "cursor";
+
+/// A PoP that has not registered for this long is gone from the list.
+pub const POP_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+/// A node that has not been heard from for this long is gone from the list.
+pub const NODE_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+/// A room's home is free for another PoP this long after its last node refreshed it.
+pub const HOME_LIFETIME: Duration = Duration::from_secs(3600);
+/// A node counts as a room's member this long after it said so.
+pub const MEMBER_LIFETIME: Duration = Duration::from_secs(90);
+/// How often a node repeats [`Directory::room_opened`](crate::Directory::room_opened) for each of its rooms.
+pub const MEMBER_REFRESH: Duration = Duration::from_secs(30);
