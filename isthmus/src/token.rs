@@ -22,10 +22,12 @@ pub(crate) fn print(wanted: &Token, config: &Config) -> anyhow::Result<()> {
 }
 
 fn issue(wanted: &Token, config: &Config, now_s: u64) -> anyhow::Result<String> {
-    let tokens = &config.tokens;
-    let path = &tokens.private_key;
+    let gateway = config.gateway.as_ref().context("the configuration has no [gateway], whose key would sign")?;
+    let tokens = &gateway.tokens;
+    let signing = tokens.signing.as_ref().context("the configuration has no [gateway.tokens] signing key")?;
+    let path = &signing.private_key;
     let key = fs::read(path).with_context(|| format!("{}: the token key cannot be read", path.display()))?;
-    let issuer = Issuer::new(&tokens.issuer, &tokens.key_id, &key).with_context(|| path.display().to_string())?;
+    let issuer = Issuer::new(&tokens.issuer, &signing.id, &key).with_context(|| path.display().to_string())?;
     let grants = Grants {
         publish: wanted.grants.contains(&Grant::Publish),
         subscribe: wanted.grants.contains(&Grant::Subscribe),

@@ -135,6 +135,23 @@ impl<'t> Document<'t> {
         }
     }
 
+    /// Gives `section`, if it is there, the document's `key` with its place, unless it has one of its own.
+    pub(crate) fn inherit(&mut self, key: &str, section: &str) {
+        let Some((name, value)) = self.root.get_key_value(key).map(|(name, value)| (name.clone(), value.clone())) else {
+            return;
+        };
+        if let Some(DeValue::Table(section)) = self.root.get_mut(section).map(Spanned::get_mut)
+            && !section.contains_key(key)
+        {
+            section.insert(name, value);
+        }
+    }
+
+    /// Whether nothing was found wrong so far.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.problems.is_empty()
+    }
+
     /// Reports something about the value of `key` ("sfu.listen"), at its place or at the nearest section around it.
     pub(crate) fn report(&mut self, key: &str, message: impl Into<String>) {
         let mut table = &self.root;
@@ -312,6 +329,19 @@ mod tests {
         let overrides = [Override::from_flag("door.port=many").expect("a key and a value")];
         let found = problems("[door]\nport = 1\n", &overrides);
         assert_eq!(found, ["--set door.port: door.port: invalid type: string \"many\", expected u16"]);
+    }
+
+    #[test]
+    fn an_inherited_value_keeps_its_place() {
+        let mut document = Document::parse(Path::new("a.toml"), "port = \"x\"\n[door]\nopen = true\n", &[]);
+        for section in ["door", "peers", "nowhere"] {
+            document.inherit("port", section);
+        }
+        let _: Option<Whole> = document.read();
+        let found: Vec<String> = document.into_problems().iter().map(ToString::to_string).collect();
+        assert_eq!(found.len(), 2, "{found:#?}");
+        assert!(found[0].starts_with("a.toml:1:1: port: unknown field `port`"), "{}", found[0]);
+        assert!(found[1].starts_with("a.toml:1:8: door.port: invalid type"), "{}", found[1]);
     }
 
     #[test]

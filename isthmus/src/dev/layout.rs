@@ -58,8 +58,7 @@ pub(crate) struct Pop {
     address: IpAddr,
     base_port: u16,
     scheme: &'static str,
-    /// Host of its origin.
-    pub(crate) host: String,
+    host: String,
 }
 
 /// One process of a PoP.
@@ -126,9 +125,21 @@ impl Pop {
         format!("{}://{}:{}", self.scheme, self.host, self.base_port)
     }
 
+    /// Whether its public side speaks TLS.
+    pub(crate) fn https(&self) -> bool {
+        self.scheme == "https"
+    }
+
+    /// Names under which its door can be called by HTTPS.
+    pub(crate) fn https_names(&self) -> Vec<String> {
+        let mut names = vec![self.host.clone(), "localhost".into(), self.address.to_string()];
+        names.dedup();
+        names
+    }
+
     /// Its door as a caller from its own neighbourhood sees it.
     pub(crate) fn as_if_url(&self) -> String {
-        format!("{}/?as_if={}", self.url(), self.site().as_if)
+        format!("{}/?as-if={}", self.url(), self.site().as_if)
     }
 
     fn port(&self, offset: u16) -> SocketAddr {

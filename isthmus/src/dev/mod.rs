@@ -5,6 +5,7 @@
 
 mod children;
 mod cluster;
+mod configuration;
 mod layout;
 mod pids;
 mod ports;

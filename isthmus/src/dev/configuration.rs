@@ -1,0 +1,117 @@
+//! The configuration of one PoP of the development cluster, as a person would write it.
+
+use std::{fmt::Write as _, path::Path};
+
+use super::layout::Pop;
+use crate::roles::Role;
+
+/// A place someone can pretend to be in: round trips to the three PoPs in milliseconds, from great circles and what
+/// cables add; a prefix for documentation (RFC 5737) stands for its network in the directory.
+const AS_IF: &str = r#"
+[[gateway.development.as_if]]
+name = "bogota"
+label = "Bogotá"
+prefix = "192.0.2.0/24"
+rtt_ms = { panama = 14.0, singapore = 262.0, zurich = 158.0 }
+
+[[gateway.development.as_if]]
+name = "jakarta"
+label = "Jakarta"
+prefix = "198.51.100.0/24"
+rtt_ms = { panama = 268.0, singapore = 15.0, zurich = 182.0 }
+
+[[gateway.development.as_if]]
+name = "milan"
+label = "Milan"
+prefix = "203.0.113.0/24"
+rtt_ms = { panama = 146.0, singapore = 174.0, zurich = 8.0 }
+"#;
+
+/// What a write takes to another PoP's store: global tables replicate within about a second.
+const REPLICATION_DELAY_MS: u64 = 500;
+
+/// The TOML file of `pop`, one of `pops`. Files that it names stand beside it, but for `web`, the built web app.
+pub(super) fn toml(pop: &Pop, pops: &[Pop], web: Option<&Path>) -> String {
+    let mut text = format!(
+        "# Written by `isthmus dev` at every start: changes are lost.\n\npop = {id}\n\n\
+         [ops]\nsfu = {sfu}\nstore = {store}\n\n\
+         [directory]\nendpoint = {endpoint}\ncredentials = \"development\"\n",
+        id = quoted(&pop.id),
+        sfu = quoted(pop.process(Role::Sfu).ops),
+        store = quoted(pop.process(Role::Store).ops),
+        endpoint = quoted(store_url(pop)),
+    );
+    text += &store(pop, pops);
+    text += &relay(pop, pops);
+    text += &gateway(pop, pops, web);
+    text
+}
+
+fn store_url(pop: &Pop) -> String {
+    format!("http://{}", pop.store())
+}
+
+fn store(pop: &Pop, pops: &[Pop]) -> String {
+    let (listen, file) = (quoted(pop.store()), quoted(format!("store/{}.db", pop.id)));
+    let mut text = format!("\n[store]\nlisten = {listen}\nfile = {file}\n");
+    for peer in pops.iter().filter(|peer| peer.id != pop.id) {
+        let (id, endpoint) = (quoted(&peer.id), quoted(store_url(peer)));
+        let _ = write!(
+            text,
+            "\n[[store.peers]]\npop = {id}\nendpoint = {endpoint}\ndelay_ms = {REPLICATION_DELAY_MS}\n"
+        );
+    }
+    text
+}
+
+fn relay(pop: &Pop, pops: &[Pop]) -> String {
+    let mut text = format!(
+        "\n[relay]\nca = \"ca/ca.pem\"\nlisten = {listen}\nsfu = {sfu}\ndoor = {door}\n",
+        listen = quoted(pop.relay()),
+        sfu = key_pair(pop.process(Role::Sfu).name.as_str()),
+        door = key_pair(pop.process(Role::Door).name.as_str()),
+    );
+    for peer in pops.iter().filter(|peer| peer.id != pop.id) {
+        let (node, id, address) = (quoted(peer.sfu()), quoted(&peer.id), quoted(peer.relay()));
+        let _ = write!(text, "\n[[relay.peers]]\nnode = {node}\npop = {id}\naddress = {address}\n");
+    }
+    text
+}
+
+fn gateway(pop: &Pop, pops: &[Pop], web: Option<&Path>) -> String {
+    let site = pop.site();
+    let origins: Vec<String> = pops.iter().map(|pop| quoted(pop.url())).collect();
+    let origins = origins.join(", ");
+    let mut text = format!(
+        "\n[gateway]\npublic_url = {url}\nregion = {region}\n\
+         place = {{ latitude = {latitude:?}, longitude = {longitude:?} }}\nlisten = {listen}\nops_listen = {ops}\nallowed_origins = [{origins}]\npop_origins = [{origins}]\n\
+         nodes = [{{ id = {node}, address = {address} }}]\n",
+        url = quoted(pop.url()),
+        region = quoted(site.region),
+        latitude = site.latitude,
+        longitude = site.longitude,
+        listen = quoted(pop.public()),
+        ops = quoted(pop.process(Role::Door).ops),
+        node = quoted(pop.sfu()),
+        address = quoted(pop.relay()),
+    );
+    if pop.https() {
+        let _ = writeln!(text, "tls = {}", key_pair(&format!("{}-https", pop.id)));
+    }
+    if let Some(web) = web {
+        let _ = writeln!(text, "web_root = {}", quoted(web.display()));
+    }
+    text += "\n[gateway.guests]\nallowed = true\n\n[gateway.tokens]\nissuer = \"isthmus-development\"\n\
+             trusted = [{ id = \"development\", public_key = \"tokens/public.pem\" }]\n\
+             signing = { id = \"development\", private_key = \"tokens/private.pem\" }\n";
+    text + AS_IF
+}
+
+fn key_pair(name: &str) -> String {
+    format!("{{ certificate = \"tls/{name}.pem\", key = \"tls/{name}-key.pem\" }}")
+}
+
+/// A TOML string.
+fn quoted(value: impl std::fmt::Display) -> String {
+    toml::Value::String(value.to_string()).to_string()
+}
