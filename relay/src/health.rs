@@ -1,0 +1,68 @@
+//! Whether the other side is still there. Sans-IO: what was heard and the time go in, a verdict comes out.
+//!
+//! The heartbeat is QUIC's own PING and its acknowledgement (RFC 9000 section 19.2): either side sends one after
+//! [`HEARTBEAT`] of hearing nothing, and QUIC repeats it on its probe timer. A message of our own would say no more, and
+//! would be one more thing to lose. QUIC's idle timeout alone does not do: it may not fire before three probe
+//! timeouts (RFC 9000 section 10.1), more than two seconds on a new link around the world.
+
+use std::time::{Duration, Instant};
+
+/// After this long without a packet from the other side, one is asked for.
+pub const HEARTBEAT: Duration = Duration::from_millis(250);
+/// After this long without a packet from the other side, it is taken for dead: five heartbeats in a row and their repeats
+/// were lost.
+pub const SILENCE: Duration = Duration::from_millis(1500);
+/// How often to look.
+pub(crate) const LOOK: Duration = Duration::from_millis(100);
+
+/// What is known of the other side.
+#[derive(Debug)]
+pub struct Health {
+    heard: u64,
+    last_heard: Instant,
+}
+
+impl Health {
+    /// The other side has just been heard.
+    pub fn new(now: Instant) -> Self {
+        Self { heard: 0, last_heard: now }
+    }
+
+    /// Whether the other side is alive, given a count that grows with everything authentic it sends.
+    pub fn is_alive(&mut self, heard: u64, now: Instant) -> bool {
+        if heard != self.heard {
+            self.heard = heard;
+            self.last_heard = now;
+        }
+        now.saturating_duration_since(self.last_heard) < SILENCE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_noticed_in_less_than_two_seconds_and_not_before_its_time() {
+        let start = Instant::now();
+        let mut health = Health::new(start);
+        let alive_until = (0..).map(|tick| LOOK * tick).find(|after| !health.is_alive(1, start + *after));
+        assert_eq!(alive_until, Some(SILENCE));
+        assert!(SILENCE + LOOK < Duration::from_secs(2));
+    }
+
+    #[test]
+    fn a_link_that_says_something_now_and_then_lives() {
+        let start = Instant::now();
+        let mut health = Health::new(start);
+        for second in 0..100 {
+            assert!(health.is_alive(second, start + Duration::from_secs(second)), "dead after {second} s");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_kills_nobody() {
+        let start = Instant::now() + Duration::from_secs(60);
+        assert!(Health::new(start).is_alive(0, start.checked_sub(Duration::from_secs(60)).expect("in range")));
+    }
+}

@@ -1,0 +1,375 @@
+//! One link: the QUIC connection between two media nodes while it stands, and the one task that serves it.
+//!
+//! | queue            | bound                 | when it is full                                                        |
+//! |------------------|-----------------------|------------------------------------------------------------------------|
+//! | link media       | [`MEDIA_QUEUE`]       | the newest packet is dropped, `relay_queue_full`                       |
+//! | link control     | [`CONTROL_QUEUE`]     | the link is reset: what was announced must not be lost, so both begin anew |
+//! | QUIC datagrams   | 128 kB                | the newest is held back, `relay_congested`; video first, see [`AUDIO_RESERVE_BYTES`] |
+//!
+//! What congestion holds back has its number and is held by the repair, so the other side may still ask for it.
+
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use isthmus_protocol::{
+    NodeId, PopId,
+    media::{Datagram, MediaPacket, decode},
+    node::{Opening, VERSION},
+    peer::{PeerMessage, StreamId},
+};
+use quinn::SendDatagramError;
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval, sleep_until, timeout},
+};
+use tracing::debug;
+
+use crate::{
+    endpoint::until_lost,
+    error::RelayError,
+    frames::{FrameReceiver, FrameSender},
+    identity::PeerIdentity,
+    mesh::{Events, MeshEvent},
+    metrics::{LinkCounters, Metrics},
+    reason::CloseReason,
+    repair,
+};
+
+/// Packets on their way to the link's task.
+pub const MEDIA_QUEUE: usize = 4096;
+/// Messages on their way to the link's task: a node's whole roster fits.
+pub const CONTROL_QUEUE: usize = 16_384;
+/// The part of QUIC's datagram buffer that only sound may use, so that video gives way before sound does.
+const AUDIO_RESERVE_BYTES: usize = 16 * 1024;
+/// What one datagram takes of QUIC's buffer beyond its own length; on the safe side.
+const DATAGRAM_OVERHEAD_BYTES: usize = 64;
+/// Packets taken from the queue at once.
+const BATCH: usize = 64;
+/// How long the other side may take to say who it is.
+const OPENING_TIMEOUT: Duration = Duration::from_secs(5);
+const RTT_REPORT: Duration = Duration::from_secs(1);
+
+/// A standing link to a peer node. Cloning it is cheap; once the link is down it takes nothing any more.
+#[derive(Debug, Clone)]
+pub struct Link(Arc<Queues>);
+
+#[derive(Debug)]
+struct Queues {
+    peer: PeerIdentity,
+    connection: quinn::Connection,
+    media: mpsc::Sender<(StreamId, MediaPacket)>,
+    control: mpsc::Sender<PeerMessage>,
+    counters: LinkCounters,
+}
+
+/// The link takes no more: its queue is full, or it is down and [`MeshEvent::LinkDown`] tells or has told so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the link to the peer node is full or down")]
+pub struct LinkFull;
+
+impl Link {
+    /// The peer.
+    pub fn node(&self) -> &NodeId {
+        &self.0.peer.node
+    }
+
+    /// The peer's PoP.
+    pub fn pop(&self) -> &PopId {
+        &self.0.peer.pop
+    }
+
+    /// Sends a control message, in order and without loss. Never blocks. When the queue is full the link is reset: it comes
+    /// down, up again, and begins with everything.
+    pub fn control(&self, message: PeerMessage) -> Result<(), LinkFull> {
+        self.0.control.try_send(message).map_err(|error| {
+            if matches!(error, mpsc::error::TrySendError::Full(_)) {
+                CloseReason::ControlFull.close(&self.0.connection);
+            }
+            LinkFull
+        })
+    }
+
+    /// Sends a packet as the stream the peer chose for it. Never blocks, from any thread. When the queue is full the packet
+    /// is dropped and counted.
+    pub fn media(&self, stream: StreamId, packet: MediaPacket) -> Result<(), LinkFull> {
+        self.0.media.try_send((stream, packet)).map_err(|error| {
+            match error {
+                mpsc::error::TrySendError::Full(_) => self.0.counters.drop_queue.inc(),
+                mpsc::error::TrySendError::Closed(_) => self.0.counters.drop_down.inc(),
+            }
+            LinkFull
+        })
+    }
+}
+
+/// What a link needs of the mesh it belongs to.
+pub(crate) struct Surroundings {
+    pub(crate) own: PeerIdentity,
+    pub(crate) events: Events,
+    pub(crate) metrics: Metrics,
+    pub(crate) counters: LinkCounters,
+}
+
+/// The control streams of a connection, after both sides have said who they are.
+pub(crate) struct Control {
+    sender: FrameSender<PeerMessage>,
+    receiver: FrameReceiver<PeerMessage>,
+}
+
+/// Opens the own control stream, takes the peer's, and compares what it says with its certificate.
+pub(crate) async fn introduce(
+    connection: &quinn::Connection,
+    own: &PeerIdentity,
+    peer: &PeerIdentity,
+) -> Result<Control, CloseReason> {
+    let exchange = async {
+        let mut sender = FrameSender::new(connection.open_uni().await?);
+        sender.send(&Opening::Peer { version: VERSION, pop: own.pop.clone(), node: own.node.clone() }).await?;
+        let mut receiver = FrameReceiver::new(connection.accept_uni().await?);
+        let opening = receiver.receive().await?;
+        Ok::<_, RelayError>((sender, receiver, opening))
+    };
+    let (sender, receiver, opening) = match timeout(OPENING_TIMEOUT, exchange).await {
+        Ok(Ok(exchanged)) => exchanged,
+        Ok(Err(RelayError::Ended(reason))) => return Err(reason),
+        Ok(Err(RelayError::Lost(_))) => return Err(CloseReason::Silent),
+        Ok(Err(_)) => return Err(CloseReason::Malformed),
+        Err(_) => return Err(CloseReason::Opening),
+    };
+    match opening {
+        Some(Opening::Peer { version: VERSION, pop, node }) if pop == peer.pop && node == peer.node => {
+            Ok(Control { sender: sender.then(), receiver: receiver.then() })
+        }
+        Some(Opening::Peer { version: VERSION, .. }) => Err(CloseReason::Identity),
+        Some(Opening::Peer { .. }) => Err(CloseReason::Version),
+        Some(Opening::Session { .. } | Opening::Query { .. }) => Err(CloseReason::Role),
+        None => Err(CloseReason::Opening),
+    }
+}
+
+/// Serves a link until it is lost. [`MeshEvent::LinkUp`] comes first; the caller says when it is down.
+pub(crate) async fn serve(
+    connection: &quinn::Connection,
+    control: Control,
+    peer: &PeerIdentity,
+    around: &Surroundings,
+) -> CloseReason {
+    let (media_sender, media_queue) = mpsc::channel(MEDIA_QUEUE);
+    let (control_sender, control_queue) = mpsc::channel(CONTROL_QUEUE);
+    (around.events)(MeshEvent::LinkUp {
+        link: Link(Arc::new(Queues {
+            peer: peer.clone(),
+            connection: connection.clone(),
+            media: media_sender,
+            control: control_sender,
+            counters: around.counters.clone(),
+        })),
+    });
+    let path = MediaPath::new(connection, peer, around);
+    let reason = tokio::select! {
+        error = until_lost(connection) => reason_of(error.into()),
+        reason = send_control(control_queue, control.sender) => reason,
+        reason = receive_control(control.receiver, peer, &around.events) => reason,
+        reason = path.run(media_queue) => reason,
+        reason = refuse_streams(connection) => reason,
+        never = report_rtt(connection, peer, &around.metrics) => never,
+    };
+    reason.close(connection);
+    reason
+}
+
+fn reason_of(error: RelayError) -> CloseReason {
+    match error {
+        RelayError::Ended(reason) => reason,
+        RelayError::FrameTooLarge { .. } | RelayError::Malformed { .. } | RelayError::Truncated => {
+            CloseReason::Malformed
+        }
+        RelayError::Lost(_) | RelayError::Down { .. } | RelayError::TimedOut => CloseReason::Silent,
+    }
+}
+
+async fn send_control(mut queue: mpsc::Receiver<PeerMessage>, mut stream: FrameSender<PeerMessage>) -> CloseReason {
+    while let Some(message) = queue.recv().await {
+        if let Err(error) = stream.send(&message).await {
+            return reason_of(error);
+        }
+    }
+    // Whoever uses the mesh has dropped the link: nobody will speak on it again, so both begin anew.
+    CloseReason::Done
+}
+
+async fn receive_control(mut stream: FrameReceiver<PeerMessage>, peer: &PeerIdentity, events: &Events) -> CloseReason {
+    loop {
+        match stream.receive().await {
+            Ok(Some(message)) => events(MeshEvent::Control { node: peer.node.clone(), message }),
+            Ok(None) => return CloseReason::Done,
+            Err(error) => return reason_of(error),
+        }
+    }
+}
+
+/// A peer node has one stream, its control stream. One more is a door's, and this is not a door's connection.
+async fn refuse_streams(connection: &quinn::Connection) -> CloseReason {
+    let opened = tokio::select! {
+        opened = connection.accept_bi() => opened.map(drop),
+        opened = connection.accept_uni() => opened.map(drop),
+    };
+    opened.map_or_else(|error| reason_of(error.into()), |()| CloseReason::Role)
+}
+
+async fn report_rtt(connection: &quinn::Connection, peer: &PeerIdentity, metrics: &Metrics) -> CloseReason {
+    let gauge = metrics.rtt_seconds.with_label_values(&[peer.node.as_str()]);
+    let mut tick = interval(RTT_REPORT);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        gauge.set(connection.rtt().as_secs_f64());
+    }
+}
+
+/// Media in both directions and its repair.
+struct MediaPath<'a> {
+    connection: &'a quinn::Connection,
+    node: &'a NodeId,
+    around: &'a Surroundings,
+    sender: repair::Sender,
+    receiver: repair::Receiver,
+    out: Vec<Bytes>,
+}
+
+impl<'a> MediaPath<'a> {
+    fn new(connection: &'a quinn::Connection, peer: &'a PeerIdentity, around: &'a Surroundings) -> Self {
+        let (sender, receiver) = (repair::Sender::default(), repair::Receiver::default());
+        Self { connection, node: &peer.node, around, sender, receiver, out: Vec::new() }
+    }
+
+    async fn run(mut self, mut queue: mpsc::Receiver<(StreamId, MediaPacket)>) -> CloseReason {
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut timer = pin!(sleep_until(Instant::now().into()));
+        loop {
+            let due = [self.sender.poll_timeout(), self.receiver.poll_timeout()].into_iter().flatten().min();
+            if let Some(due) = due.filter(|due| timer.deadline().into_std() != *due) {
+                timer.as_mut().reset(due.into());
+            }
+            tokio::select! {
+                count = queue.recv_many(&mut batch, BATCH) => {
+                    if count == 0 {
+                        return CloseReason::Done;
+                    }
+                    self.send(batch.drain(..));
+                }
+                datagram = self.connection.read_datagram() => match datagram {
+                    Ok(datagram) => self.receive(&datagram),
+                    Err(error) => return reason_of(error.into()),
+                },
+                () = timer.as_mut(), if due.is_some() => self.handle_timeout(),
+            }
+        }
+    }
+
+    fn send(&mut self, packets: impl Iterator<Item = (StreamId, MediaPacket)>) {
+        let counters = &self.around.counters;
+        let Some(max_datagram) = self.connection.max_datagram_size() else { return };
+        let now = Instant::now();
+        let mut space = self.connection.datagram_send_buffer_space();
+        for (stream, packet) in packets {
+            match self.sender.send(stream, &packet, max_datagram, now, &mut self.out) {
+                Ok(()) => {
+                    counters.packets_out.inc();
+                    counters.bytes_out.inc_by(packet.payload.len() as u64);
+                }
+                Err(repair::NotSent::TooManyStreams) => counters.drop_streams.inc(),
+                Err(repair::NotSent::Oversize) => counters.drop_oversize.inc(),
+            }
+            transmit(self.connection, counters, &mut self.out, &mut space, packet.codec.is_audio());
+        }
+    }
+
+    fn receive(&mut self, datagram: &[u8]) {
+        let (counters, now) = (&self.around.counters, Instant::now());
+        counters.datagrams_in.inc();
+        let (stream, packet) = match decode(datagram) {
+            Ok(Datagram::Media { stream, link_sequence, split, packet, .. }) => {
+                (stream, self.receiver.media(stream, link_sequence, split, packet, now))
+            }
+            Ok(Datagram::Rest { stream, link_sequence, payload }) => {
+                (stream, self.receiver.rest(stream, link_sequence, payload, now))
+            }
+            Ok(Datagram::Nack { stream, missing }) => {
+                let answered = self.sender.repeat(stream, &missing, now, &mut self.out);
+                counters.repair_sent.inc_by(answered.sent);
+                counters.repair_gone.inc_by(answered.gone);
+                counters.repair_capped.inc_by(answered.capped);
+                self.flush(false);
+                return;
+            }
+            Err(_) => {
+                counters.drop_malformed.inc();
+                return;
+            }
+        };
+        if let Some(packet) = packet {
+            counters.packets_in.inc();
+            counters.bytes_in.inc_by(packet.payload.len() as u64);
+            (self.around.events)(MeshEvent::Media { node: self.node.clone(), stream, packet });
+        }
+    }
+
+    fn handle_timeout(&mut self) {
+        let now = Instant::now();
+        self.receiver.handle_timeout(now, self.connection.rtt(), &mut self.out);
+        // Requests are small, and what they ask for is older than anything that waits.
+        self.flush(true);
+        self.sender.handle_timeout(now, &mut self.out);
+        self.flush(false);
+        self.count();
+    }
+
+    fn flush(&mut self, urgent: bool) {
+        let mut space = self.connection.datagram_send_buffer_space();
+        transmit(self.connection, &self.around.counters, &mut self.out, &mut space, urgent);
+    }
+
+    fn count(&mut self) {
+        let (counters, counts) = (&self.around.counters, self.receiver.take_counts());
+        counters.repair_received.inc_by(counts.repaired);
+        counters.lost.inc_by(counts.lost);
+        counters.drop_duplicate.inc_by(counts.duplicates);
+        counters.drop_incomplete.inc_by(counts.incomplete);
+        counters.drop_streams.inc_by(counts.refused);
+    }
+}
+
+/// Hands datagrams to QUIC as far as there is room; what is not urgent leaves the reserve alone.
+fn transmit(
+    connection: &quinn::Connection,
+    counters: &LinkCounters,
+    out: &mut Vec<Bytes>,
+    space: &mut usize,
+    urgent: bool,
+) {
+    let reserve = if urgent { 0 } else { AUDIO_RESERVE_BYTES };
+    for datagram in out.drain(..) {
+        let needs = datagram.len() + DATAGRAM_OVERHEAD_BYTES;
+        if *space < needs + reserve {
+            counters.drop_congested.inc();
+            continue;
+        }
+        match connection.send_datagram(datagram) {
+            Ok(()) => {
+                *space -= needs;
+                counters.datagrams_out.inc();
+            }
+            // The path has become narrower since it was cut to size.
+            Err(SendDatagramError::TooLarge) => counters.drop_oversize.inc(),
+            Err(error) => {
+                debug!(%error, "a datagram could not be sent");
+                counters.drop_down.inc();
+            }
+        }
+    }
+}

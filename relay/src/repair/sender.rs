@@ -1,0 +1,299 @@
+//! The sending side: numbers, holds, answers what is asked for again.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use isthmus_protocol::{
+    media::{MediaPacket, mark_repair},
+    peer::StreamId,
+};
+use rustc_hash::FxHashMap;
+
+use super::{MAX_AGE, MAX_STREAMS, TICK};
+
+/// Datagrams held of one stream: 1 s at 6 Mbit/s. Full: the oldest goes.
+pub(crate) const MAX_HELD: usize = 512;
+/// Bytes held of all streams of a link: 1 s at 256 Mbit/s. Full: the oldest of the stream that sends goes.
+pub(crate) const MAX_HELD_BYTES: usize = 32 * 1024 * 1024;
+/// A datagram is repeated at most this often, whoever asks.
+const MAX_REPEATS: u8 = 8;
+/// Repairs of a stream may take one byte for every two it sends: loss of 20 % takes one in four, and bursts take more.
+const REPAIR_SHARE: usize = 2;
+/// Repairs that may come at once, in bytes: one keyframe.
+const REPAIR_BURST_BYTES: usize = 64 * 1024;
+/// A pause this long makes the last datagram repeat; the second time after three times as long. Longer than the gap
+/// between frames at 10 per second, so that a stream that flows costs nothing.
+const PROBE_AFTER: Duration = Duration::from_millis(100);
+const MAX_PROBES: u32 = 2;
+/// A stream that sent nothing for this long is forgotten and begins again at 0. Longer than the receiver remembers
+/// ([`super::receiver::FORGET_AFTER`]), so that a new beginning is never taken for old news.
+const FORGET_AFTER: Duration = Duration::from_secs(10);
+
+/// The sending side of a link.
+#[derive(Debug, Default)]
+pub(crate) struct Sender {
+    streams: FxHashMap<StreamId, Sent>,
+    held_bytes: usize,
+    next_pass: Option<Instant>,
+}
+
+/// Why a packet was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotSent {
+    /// [`MAX_STREAMS`] are there already.
+    TooManyStreams,
+    /// It does not fit two datagrams.
+    Oversize,
+}
+
+/// What became of one request for repair, in datagrams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Answered {
+    pub(crate) sent: u64,
+    /// Not held any more.
+    pub(crate) gone: u64,
+    /// Repeated too often, or over the share of repairs.
+    pub(crate) capped: u64,
+}
+
+#[derive(Debug)]
+struct Sent {
+    /// The next datagram's number.
+    next: u16,
+    /// Without gaps; the back has number `next - 1`.
+    held: VecDeque<Held>,
+    credit_bytes: usize,
+    last_sent: Instant,
+    probes: u32,
+}
+
+#[derive(Debug)]
+struct Held {
+    datagram: Bytes,
+    at: Instant,
+    repeats: u8,
+}
+
+impl Sender {
+    /// Appends the datagrams that carry `packet` to `out`, and holds them.
+    pub(crate) fn send(
+        &mut self,
+        stream: StreamId,
+        packet: &MediaPacket,
+        max_datagram: usize,
+        now: Instant,
+        out: &mut Vec<Bytes>,
+    ) -> Result<(), NotSent> {
+        if self.streams.len() >= MAX_STREAMS && !self.streams.contains_key(&stream) {
+            return Err(NotSent::TooManyStreams);
+        }
+        let sent = self.streams.entry(stream).or_insert_with(|| Sent::new(now));
+        let begin = out.len();
+        let count = packet.encode(stream, sent.next, max_datagram, out);
+        if count == 0 {
+            return Err(NotSent::Oversize);
+        }
+        sent.next = sent.next.wrapping_add(count);
+        (sent.last_sent, sent.probes) = (now, 0);
+        for datagram in &out[begin..] {
+            self.held_bytes += datagram.len();
+            sent.credit_bytes = (sent.credit_bytes + datagram.len() / REPAIR_SHARE).min(REPAIR_BURST_BYTES);
+            sent.held.push_back(Held { datagram: datagram.clone(), at: now, repeats: 0 });
+        }
+        while sent.held.len() > MAX_HELD || self.held_bytes > MAX_HELD_BYTES || sent.oldest_is_over(now) {
+            let Some(oldest) = sent.held.pop_front() else { break };
+            self.held_bytes -= oldest.datagram.len();
+        }
+        self.next_pass.get_or_insert(now + PROBE_AFTER);
+        Ok(())
+    }
+
+    /// Appends what the receiver asks for again to `out`, as far as it is held and may be repeated.
+    pub(crate) fn repeat(&mut self, stream: StreamId, missing: &[u16], now: Instant, out: &mut Vec<Bytes>) -> Answered {
+        let mut answered = Answered::default();
+        let Some(sent) = self.streams.get_mut(&stream) else {
+            answered.gone = missing.len() as u64;
+            return answered;
+        };
+        for number in missing {
+            let behind = usize::from(sent.next.wrapping_sub(*number));
+            let index = sent.held.len().checked_sub(behind).filter(|_| behind > 0);
+            let held = index.and_then(|index| sent.held.get_mut(index)).filter(|held| held.is_young(now));
+            let Some(held) = held else {
+                answered.gone += 1;
+                continue;
+            };
+            if held.repeats >= MAX_REPEATS || sent.credit_bytes < held.datagram.len() {
+                answered.capped += 1;
+                continue;
+            }
+            held.repeats += 1;
+            sent.credit_bytes -= held.datagram.len();
+            out.push(mark_repair(&held.datagram));
+            answered.sent += 1;
+        }
+        answered
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.next_pass
+    }
+
+    /// Repeats the last datagram of streams that fell silent, lets go of what is too old.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Bytes>) {
+        if self.next_pass.is_none_or(|at| at > now) {
+            return;
+        }
+        let mut next: Option<Instant> = None;
+        for sent in self.streams.values_mut() {
+            if sent.next_probe().is_some_and(|at| at <= now)
+                && let Some(last) = sent.held.back()
+            {
+                out.push(mark_repair(&last.datagram));
+                sent.probes += 1;
+            }
+            while sent.oldest_is_over(now) {
+                let Some(oldest) = sent.held.pop_front() else { break };
+                self.held_bytes -= oldest.datagram.len();
+            }
+            let due = sent.next_probe().unwrap_or(sent.last_sent + MAX_AGE.max(FORGET_AFTER));
+            let due = sent.held.front().map_or(due, |oldest| due.min(oldest.at + MAX_AGE));
+            next = Some(next.map_or(due, |next| next.min(due)));
+        }
+        self.streams.retain(|_, sent| now.saturating_duration_since(sent.last_sent) < FORGET_AFTER);
+        self.next_pass = next.filter(|_| !self.streams.is_empty()).map(|at| at.max(now + TICK));
+    }
+
+    #[cfg(test)]
+    pub(crate) fn held_bytes(&self) -> usize {
+        assert_eq!(
+            self.held_bytes,
+            self.streams.values().flat_map(|s| &s.held).map(|h| h.datagram.len()).sum::<usize>()
+        );
+        self.held_bytes
+    }
+}
+
+impl Sent {
+    fn new(now: Instant) -> Self {
+        Self { next: 0, held: VecDeque::new(), credit_bytes: REPAIR_BURST_BYTES, last_sent: now, probes: 0 }
+    }
+
+    fn oldest_is_over(&self, now: Instant) -> bool {
+        self.held.front().is_some_and(|oldest| !oldest.is_young(now))
+    }
+
+    fn next_probe(&self) -> Option<Instant> {
+        (self.probes < MAX_PROBES && !self.held.is_empty())
+            .then(|| self.last_sent + PROBE_AFTER * 3u32.pow(self.probes))
+    }
+}
+
+impl Held {
+    fn is_young(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.at) < MAX_AGE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use isthmus_protocol::media::{Datagram, decode};
+
+    use super::*;
+    use crate::repair::virtual_link::packet;
+
+    const MAX_DATAGRAM: usize = 1300;
+
+    fn sent(sender: &mut Sender, stream: StreamId, count: u16, bytes: usize, now: Instant) -> Vec<Bytes> {
+        let mut out = Vec::new();
+        for sequence in 0..count {
+            sender.send(stream, &packet(sequence, bytes), MAX_DATAGRAM, now, &mut out).expect("small enough");
+        }
+        out
+    }
+
+    #[test]
+    fn what_is_asked_for_comes_again_marked_as_a_repair() {
+        let (mut sender, now) = (Sender::default(), Instant::now());
+        sent(&mut sender, 7, 10, 100, now);
+        let mut out = Vec::new();
+        let answered = sender.repeat(7, &[3, 9, 10, 65_535], now, &mut out);
+        assert_eq!(answered, Answered { sent: 2, gone: 2, capped: 0 });
+        let numbers: Vec<_> = out.iter().map(|d| decode(d).expect("own datagram")).collect();
+        assert!(matches!(numbers[0], Datagram::Media { link_sequence: 3, repair: true, .. }));
+        assert!(matches!(numbers[1], Datagram::Media { link_sequence: 9, repair: true, .. }));
+    }
+
+    #[test]
+    fn requests_cannot_multiply_traffic() {
+        let (mut sender, now) = (Sender::default(), Instant::now());
+        let original: usize = sent(&mut sender, 7, 400, 1000, now).iter().map(Bytes::len).sum();
+        let all: Vec<u16> = (0..400).collect();
+        let mut out = Vec::new();
+        for _ in 0..100 {
+            sender.repeat(7, &all, now, &mut out);
+        }
+        let repeated: usize = out.iter().map(Bytes::len).sum();
+        assert!(
+            repeated <= REPAIR_BURST_BYTES.min(original / 2 + REPAIR_BURST_BYTES),
+            "{repeated} of {original} bytes"
+        );
+    }
+
+    #[test]
+    fn one_datagram_is_repeated_a_few_times_at_most() {
+        let (mut sender, now) = (Sender::default(), Instant::now());
+        sent(&mut sender, 7, 1, 20, now);
+        let mut out = Vec::new();
+        for _ in 0..100 {
+            sender.repeat(7, &[0], now, &mut out);
+        }
+        assert_eq!(out.len(), usize::from(MAX_REPEATS));
+    }
+
+    #[test]
+    fn nothing_is_held_longer_than_a_second_or_beyond_its_bounds() {
+        let (mut sender, start) = (Sender::default(), Instant::now());
+        for stream in 0..100 {
+            sent(&mut sender, stream, 600, 1200, start);
+        }
+        assert!(sender.held_bytes() <= MAX_HELD_BYTES);
+        assert!(sender.streams.values().all(|s| s.held.len() <= MAX_HELD));
+        sender.handle_timeout(start + MAX_AGE, &mut Vec::new());
+        assert_eq!(sender.held_bytes(), 0);
+        sender.handle_timeout(start + FORGET_AFTER, &mut Vec::new());
+        assert!(sender.streams.is_empty());
+        assert_eq!(sender.poll_timeout(), None);
+    }
+
+    #[test]
+    fn streams_are_bounded() {
+        let (mut sender, now) = (Sender::default(), Instant::now());
+        for stream in 0..MAX_STREAMS as u32 {
+            sent(&mut sender, stream, 1, 1, now);
+        }
+        let refused = sender.send(u32::MAX, &packet(0, 1), MAX_DATAGRAM, now, &mut Vec::new());
+        assert_eq!(refused, Err(NotSent::TooManyStreams));
+    }
+
+    #[test]
+    fn a_stream_that_falls_silent_repeats_its_last_datagram_twice_and_then_rests() {
+        let (mut sender, start) = (Sender::default(), Instant::now());
+        sent(&mut sender, 7, 3, 100, start);
+        let (mut probes, mut now) = (Vec::new(), start);
+        while let Some(at) = sender.poll_timeout().filter(|at| *at < start + FORGET_AFTER) {
+            now = at.max(now);
+            let mut out = Vec::new();
+            sender.handle_timeout(now, &mut out);
+            for datagram in out {
+                let Ok(Datagram::Media { link_sequence, .. }) = decode(&datagram) else { panic!("not media") };
+                probes.push((link_sequence, (now - start).as_millis()));
+            }
+        }
+        assert_eq!(probes, [(2, 100), (2, 300)]);
+    }
+}
