@@ -125,8 +125,10 @@ fn loss_is_as_asked_and_counted() {
     let Some(_alone) = alone() else { return };
     let world = world("rtt_ms = 2\nloss = 0.1");
     let (a, b) = (udp(&world, "a"), udp(&world, "b"));
-    send(&a, b.local_addr().expect("it is bound"), 3000, 100, Duration::from_micros(200));
+    let to = b.local_addr().expect("it is bound");
+    let sender = thread::spawn(move || send(&a, to, 3000, 100, Duration::from_micros(200)));
     let arrived = receive_all(&b);
+    sender.join().expect("the sender does not fail");
     let lost = 3000 - arrived.len();
     let deviation = (3000.0_f64 * 0.1 * 0.9).sqrt();
     println!("lost {lost} of 3000 at 10 %");
@@ -264,7 +266,7 @@ fn an_interrupted_program_cleans_up_and_a_killed_one_is_swept_away_by_the_next()
 #[test]
 fn a_command_runs_on_its_host_and_its_exit_code_is_passed_on() {
     let Some(_alone) = alone() else { return };
-    let script = "test $WAN_HOST = client-milan && ping -c 1 -W 2 $WAN_ADDRESS_ZURICH >/dev/null && exit 7";
+    let script = "test $WAN_HOST = client-milan && test $WAN_ADDRESS_ZURICH = 10.77.6.2 && exit 7";
     let status = Command::new(env!("CARGO_BIN_EXE_loadtest"))
         .args(["wan", "--preset", "three-pops", "run", "client-milan", "--", "sh", "-c", script])
         .status()

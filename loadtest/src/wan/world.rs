@@ -9,7 +9,7 @@ use super::{
     core::{Fabric, HostId},
     namespaces::{self, Namespace},
     router::{Router, RouterHandle},
-    scenario::{Scenario, Subnet},
+    scenario::{Role, Scenario, Subnet},
     tun::Tun,
 };
 
@@ -40,7 +40,7 @@ pub struct HostDescription {
     pub namespace: String,
     /// Its address.
     pub address: std::net::Ipv4Addr,
-    /// The PoP with the least round trip from it: what a nearest-PoP choice is checked against.
+    /// The PoP with the least round trip from a client: what a nearest-PoP choice is checked against.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nearest_pop: Option<String>,
 }
@@ -107,7 +107,8 @@ impl World {
     pub fn describe(&self) -> Description {
         let describe = |(index, namespace): (usize, &Namespace)| {
             let host = &self.scenario.hosts[index];
-            let nearest_pop = self.scenario.nearest_pop(HostId(index)).map(|pop| pop.name.clone());
+            let nearest = self.scenario.nearest_pop(HostId(index)).filter(|_| host.role == Role::Client);
+            let nearest_pop = nearest.map(|pop| pop.name.clone());
             let namespace = namespace.name().to_owned();
             (host.name.clone(), HostDescription { namespace, address: host.address, nearest_pop })
         };
