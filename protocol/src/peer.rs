@@ -67,6 +67,40 @@ pub enum PeerMessage {
         /// The layer; none for a track without simulcast.
         rid: Option<String>,
     },
+    /// What the layers of one of the sender's simulcast tracks take now, so that the receiver can choose among layers
+    /// that it does not get.
+    Rates {
+        /// The room.
+        room: RoomId,
+        /// The track.
+        track: TrackId,
+        /// In the order of the track's rids.
+        layers: Vec<LayerRate>,
+    },
+}
+
+impl PeerMessage {
+    /// The room the message is about.
+    pub fn room(&self) -> &RoomId {
+        match self {
+            PeerMessage::RoomOpened { room }
+            | PeerMessage::RoomClosed { room }
+            | PeerMessage::Participant { room, .. }
+            | PeerMessage::Left { room, .. }
+            | PeerMessage::Demand { room, .. }
+            | PeerMessage::Keyframe { room, .. }
+            | PeerMessage::Rates { room, .. } => room,
+        }
+    }
+}
+
+/// What a layer takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerRate {
+    /// In kbit/s; 0 if it does not flow.
+    pub kbps: u32,
+    /// The height of its picture in pixels, if known.
+    pub height: Option<u16>,
 }
 
 /// One layer that is wanted.

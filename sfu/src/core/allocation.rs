@@ -1,0 +1,125 @@
+//! Which layer of each shown track a receiver gets, from what its path carries and how large it shows them.
+
+/// A raise must fit with this margin, in percent of the budget, so that a layer is not taken back at once.
+const RAISE_MARGIN_PERCENT: u32 = 85;
+
+/// One layer of a track.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layer {
+    /// What it takes, in kbit/s.
+    pub kbps: u32,
+    /// The height of its picture, in pixels.
+    pub height: u16,
+}
+
+/// A track that a receiver shows.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// The layers that are being sent now, lowest first, each with its index among all the track's layers.
+    pub layers: Vec<(usize, Layer)>,
+    /// The height it is shown at, in pixels.
+    pub height: u16,
+    /// The layer the receiver gets now.
+    pub current: Option<usize>,
+}
+
+impl Wish {
+    /// The places in `layers` worth sending: up to the first that is as high as the track is shown.
+    fn useful(&self) -> &[(usize, Layer)] {
+        let enough = self.layers.iter().position(|(_, layer)| layer.height >= self.height);
+        &self.layers[..enough.map_or(self.layers.len(), |place| place + 1)]
+    }
+
+    /// What the best layer worth sending takes, in kbit/s.
+    pub fn ideal_kbps(&self) -> u32 {
+        self.useful().last().map_or(0, |(_, layer)| layer.kbps)
+    }
+
+    fn was_at_least(&self, index: usize) -> bool {
+        self.current.is_some_and(|current| current >= index)
+    }
+}
+
+/// The layer for each wish (most important first), or none where the path cannot carry even the lowest.
+///
+/// Everyone gets the lowest layer before anyone gets a better one; better ones go to the most important first. What
+/// a receiver does not have yet must fit with a margin; what it has is kept as long as it fits.
+pub fn allocate(budget_kbps: u32, wishes: &[Wish]) -> Vec<Option<usize>> {
+    let mut chosen: Vec<Option<usize>> = vec![None; wishes.len()];
+    let mut used = 0u32;
+    let top = wishes.iter().map(|wish| wish.useful().len()).max().unwrap_or(0);
+    for step in 0..top {
+        for (wish, place) in wishes.iter().zip(&mut chosen) {
+            let Some((index, layer)) = wish.useful().get(step) else { continue };
+            if step > 0 && *place != Some(step - 1) {
+                continue;
+            }
+            let before = step.checked_sub(1).map_or(0, |below| wish.useful()[below].1.kbps);
+            let limit = if wish.was_at_least(*index) { budget_kbps } else { budget_kbps / 100 * RAISE_MARGIN_PERCENT };
+            let after = (used - before).saturating_add(layer.kbps);
+            if after <= limit {
+                used = after;
+                *place = Some(step);
+            }
+        }
+    }
+    wishes.iter().zip(chosen).map(|(wish, place)| place.map(|step| wish.useful()[step].0)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn simulcast(height: u16, current: Option<usize>) -> Wish {
+        let layers = [(150, 180), (500, 360), (1700, 720)];
+        let layers = layers.iter().enumerate().map(|(i, (kbps, height))| (i, Layer { kbps: *kbps, height: *height }));
+        Wish { layers: layers.collect(), height, current }
+    }
+
+    #[test]
+    fn a_slow_path_gets_the_low_layer_and_a_fast_one_the_high() {
+        assert_eq!(allocate(300, &[simulcast(720, Some(2))]), [Some(0)]);
+        assert_eq!(allocate(3000, &[simulcast(720, Some(0))]), [Some(2)]);
+        assert_eq!(allocate(100, &[simulcast(720, Some(0))]), [None], "paused rather than flooding the path");
+    }
+
+    #[test]
+    fn nothing_larger_than_shown_is_sent() {
+        assert_eq!(allocate(10_000, &[simulcast(180, None), simulcast(300, None)]), [Some(0), Some(1)]);
+    }
+
+    #[test]
+    fn everyone_is_seen_before_anyone_is_sharp() {
+        let three = [simulcast(720, None), simulcast(720, None), simulcast(720, None)];
+        assert_eq!(allocate(600, &three), [Some(0), Some(0), Some(0)]);
+        assert_eq!(allocate(1000, &three), [Some(1), Some(0), Some(0)], "the most important first");
+    }
+
+    #[test]
+    fn a_layer_is_kept_at_the_edge_and_not_taken_at_the_edge() {
+        assert_eq!(allocate(520, &[simulcast(720, Some(1))]), [Some(1)]);
+        assert_eq!(allocate(520, &[simulcast(720, Some(0))]), [Some(0)]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_budget_holds(
+            budget in 0u32..6000,
+            wishes in prop::collection::vec((0u16..1200, prop::option::of(0usize..3)), 0..10),
+        ) {
+            let wishes: Vec<Wish> = wishes.into_iter().map(|(height, current)| simulcast(height, current)).collect();
+            let chosen = allocate(budget, &wishes);
+            let used: u32 = wishes.iter().zip(&chosen).map(|(w, c)| c.map_or(0, |c| w.layers[c].1.kbps)).sum();
+            prop_assert!(used <= budget);
+        }
+
+        #[test]
+        fn more_budget_never_serves_fewer(budget in 0u32..6000, more in 0u32..3000, count in 0usize..10) {
+            let wishes: Vec<Wish> = (0..count).map(|_| simulcast(720, None)).collect();
+            let shown = |kbps| allocate(kbps, &wishes).iter().flatten().count();
+            prop_assert!(shown(budget + more) >= shown(budget));
+        }
+    }
+}

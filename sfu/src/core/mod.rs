@@ -1,0 +1,23 @@
+//! What a media node decides, as values: no sockets, no clock, no threads. Time comes in, effects go out.
+//!
+//! | module            | decides                                                                            |
+//! |-------------------|------------------------------------------------------------------------------------|
+//! | [`room`]          | who is there, what they publish, who gets which packet, what peers are told         |
+//! | [`speakers`]      | the loudest few                                                                     |
+//! | [`assignment`]    | which track stands in which slot                                                    |
+//! | [`allocation`]    | which layer each slot gets                                                          |
+//! | [`rewrite`]       | the numbers of a slot's stream                                                      |
+//! | [`keyframes`]     | where pictures begin, how often to ask for one                                      |
+//! | [`capture_clock`] | when something was captured, on this node's clock                                   |
+//! | [`bitrate`]       | how much flows                                                                      |
+//! | [`demux`]         | which client a datagram is of                                                       |
+
+pub mod allocation;
+pub mod assignment;
+pub mod bitrate;
+pub mod capture_clock;
+pub mod demux;
+pub mod keyframes;
+pub mod rewrite;
+pub mod room;
+pub mod speakers;

@@ -1,0 +1,306 @@
+//! One continuous stream for a receiver out of many sources.
+//!
+//! A slot shows one layer, then another, then another person; the receiver's decoder must see one stream whose
+//! sequence numbers, timestamps and picture ids go on without a jump. Gaps that the source has (losses before this
+//! node) stay gaps, so that the receiver's loss report is right and a late packet still finds its place.
+
+use std::time::{Duration, Instant};
+
+use isthmus_protocol::media::{Codec, MediaPacket};
+use str0m::rtp::{Vp8Descriptor, Vp8Patch};
+
+/// VP8 and VP9 picture ids have 15 bits (RFC 7741 section 4.2, RFC 9628 section 4.2).
+const PICTURE_ID_MASK: u16 = 0x7fff;
+/// After a switch the timestamp goes on by the time that passed, at least by this many milliseconds.
+const MIN_SWITCH_STEP_MS: u64 = 10;
+
+/// The numbers a packet gets for one receiver.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Numbers {
+    /// Extended sequence number: the SRTP rollover count is its part above 16 bits, and the first is below 65536.
+    pub sequence: u64,
+    /// RTP timestamp.
+    pub timestamp: u32,
+    /// Picture id and TL0PICIDX for VP8 and VP9 payloads that carry them.
+    pub picture: Option<Picture>,
+}
+
+/// The picture numbers of a payload descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Picture {
+    /// 15 bits.
+    pub id: u16,
+    /// Counts the pictures of the lowest temporal layer, where the payload carries it.
+    pub tl0: Option<u8>,
+}
+
+#[derive(Debug)]
+struct Source {
+    /// The highest sequence number so far, extended by its own rollovers; starts at 2^32 so that it never underflows.
+    highest: u64,
+    /// The extended number of the source's first packet: earlier ones belong to before the switch.
+    first: u64,
+    sequence_offset: u64,
+    timestamp_offset: u32,
+    picture_offset: u16,
+    tl0_offset: u8,
+}
+
+#[derive(Debug)]
+struct Sent {
+    highest: u64,
+    timestamp: u32,
+    captured: Instant,
+    picture: Option<Picture>,
+}
+
+/// Rewrites the numbers of the packets of successive sources.
+#[derive(Debug)]
+pub struct Rewriter {
+    clock_hz: u32,
+    first_sequence: u16,
+    source: Option<Source>,
+    sent: Option<Sent>,
+}
+
+impl Rewriter {
+    /// A stream of `clock_hz` that begins at `first_sequence`; best below 2^15, so that it does not roll over at once.
+    pub fn new(clock_hz: u32, first_sequence: u16) -> Self {
+        Self { clock_hz, first_sequence, source: None, sent: None }
+    }
+
+    /// The next packet is of another source (another layer, another track, or the same one after a pause).
+    pub fn switch(&mut self) {
+        self.source = None;
+    }
+
+    /// The numbers for `packet`, captured at `captured` on this node's clock; none if it belongs to before the last
+    /// switch and must not be sent.
+    pub fn rewrite(&mut self, packet: &MediaPacket, captured: Instant) -> Option<Numbers> {
+        let picture = picture(packet);
+        let source = match &mut self.source {
+            Some(source) => source,
+            None => {
+                let source =
+                    begin_source(self.clock_hz, self.first_sequence, self.sent.as_ref(), packet, picture, captured);
+                self.source.insert(source)
+            }
+        };
+        let step = i64::from(packet.sequence.wrapping_sub(source.highest as u16) as i16);
+        let extended = source.highest.wrapping_add_signed(step);
+        if extended < source.first {
+            return None;
+        }
+        source.highest = source.highest.max(extended);
+        let numbers = Numbers {
+            sequence: extended.wrapping_add(source.sequence_offset),
+            timestamp: packet.timestamp.wrapping_add(source.timestamp_offset),
+            picture: picture.map(|p| Picture {
+                id: p.id.wrapping_add(source.picture_offset) & PICTURE_ID_MASK,
+                tl0: p.tl0.map(|tl0| tl0.wrapping_add(source.tl0_offset)),
+            }),
+        };
+        self.remember(numbers, captured);
+        Some(numbers)
+    }
+
+    fn remember(&mut self, numbers: Numbers, captured: Instant) {
+        let is_newest = self.sent.as_ref().is_none_or(|sent| numbers.sequence > sent.highest);
+        if is_newest {
+            let picture = numbers.picture.or(self.sent.as_ref().and_then(|sent| sent.picture));
+            self.sent = Some(Sent { highest: numbers.sequence, timestamp: numbers.timestamp, captured, picture });
+        }
+    }
+}
+
+fn begin_source(
+    clock_hz: u32,
+    first_sequence: u16,
+    sent: Option<&Sent>,
+    packet: &MediaPacket,
+    picture: Option<Picture>,
+    captured: Instant,
+) -> Source {
+    let first = (1 << 32) + u64::from(packet.sequence);
+    let Some(sent) = sent else {
+        return Source {
+            highest: first,
+            first,
+            sequence_offset: u64::from(first_sequence).wrapping_sub(first),
+            timestamp_offset: 0,
+            picture_offset: 0,
+            tl0_offset: 0,
+        };
+    };
+    let passed = captured.saturating_duration_since(sent.captured).max(Duration::from_millis(MIN_SWITCH_STEP_MS));
+    let ticks = (passed.as_micros() * u128::from(clock_hz) / 1_000_000) as u32;
+    let next_id = sent.picture.map_or(0, |p| p.id.wrapping_add(1));
+    let next_tl0 = sent.picture.and_then(|p| p.tl0).map_or(0, |tl0| tl0.wrapping_add(1));
+    Source {
+        highest: first,
+        first,
+        sequence_offset: (sent.highest + 1).wrapping_sub(first),
+        timestamp_offset: sent.timestamp.wrapping_add(ticks).wrapping_sub(packet.timestamp),
+        picture_offset: next_id.wrapping_sub(picture.map_or(0, |p| p.id)) & PICTURE_ID_MASK,
+        tl0_offset: next_tl0.wrapping_sub(picture.and_then(|p| p.tl0).unwrap_or(0)),
+    }
+}
+
+fn picture(packet: &MediaPacket) -> Option<Picture> {
+    match packet.codec {
+        Codec::Vp8 => {
+            let descriptor = Vp8Descriptor::parse(&packet.payload).ok()?;
+            Some(Picture { id: descriptor.picture_id()?, tl0: descriptor.tl0_pic_idx() })
+        }
+        Codec::Vp9 => vp9::picture(&packet.payload),
+        _ => None,
+    }
+}
+
+/// The change to a VP8 payload that gives it the numbers of `picture`; none where it has none or they do not fit.
+pub fn vp8_patch(payload: &[u8], picture: Picture) -> Option<Vp8Patch> {
+    let descriptor = Vp8Descriptor::parse(payload).ok()?;
+    let patch = descriptor.patch().picture_id(picture.id);
+    match picture.tl0 {
+        Some(tl0) => patch.tl0_pic_idx(tl0).build().ok(),
+        None => patch.build().ok(),
+    }
+}
+
+pub use vp9::patched as vp9_patched;
+
+/// RFC 9628 section 4.2: the payload descriptor's picture id and TL0PICIDX.
+mod vp9 {
+    use std::sync::Arc;
+
+    use super::Picture;
+
+    const HAS_PICTURE_ID: u8 = 0x80;
+    const HAS_LAYERS: u8 = 0x20;
+    const FLEXIBLE: u8 = 0x10;
+
+    /// Where the numbers stand: the picture id of two bytes at 1, and perhaps TL0PICIDX.
+    fn tl0_place(payload: &[u8]) -> Option<Option<usize>> {
+        let first = *payload.first()?;
+        let long_id = payload.get(1)? & 0x80 != 0;
+        if first & HAS_PICTURE_ID == 0 || !long_id || payload.len() < 3 {
+            return None;
+        }
+        let has_tl0 = first & HAS_LAYERS != 0 && first & FLEXIBLE == 0;
+        Some(has_tl0.then_some(4).filter(|place| *place < payload.len()))
+    }
+
+    pub(super) fn picture(payload: &[u8]) -> Option<Picture> {
+        let tl0 = tl0_place(payload)?;
+        let id = u16::from_be_bytes([payload[1] & 0x7f, payload[2]]);
+        Some(Picture { id, tl0: tl0.map(|place| payload[place]) })
+    }
+
+    /// The payload with the numbers of `picture`: the same one where nothing changes.
+    pub fn patched(payload: &Arc<[u8]>, picture: Picture) -> Arc<[u8]> {
+        let Some(tl0) = tl0_place(payload).filter(|_| self::picture(payload) != Some(picture)) else {
+            return payload.clone();
+        };
+        let mut copy = payload.to_vec();
+        copy[1] = 0x80 | (picture.id >> 8) as u8;
+        copy[2] = picture.id as u8;
+        if let Some((place, value)) = tl0.zip(picture.tl0) {
+            copy[place] = value;
+        }
+        copy.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn vp8(sequence: u16, timestamp: u32, picture_id: u16) -> MediaPacket {
+        let [high, low] = picture_id.to_be_bytes();
+        let payload = vec![0x90, 0xc0, 0x80 | high, low, 7, 0x01, 0, 0];
+        MediaPacket {
+            sequence,
+            timestamp,
+            marker: true,
+            codec: Codec::Vp8,
+            level: None,
+            orientation: None,
+            captured_us: None,
+            descriptor: None,
+            payload: payload.into(),
+        }
+    }
+
+    #[test]
+    fn a_switch_goes_on_without_a_jump() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut rewriter = Rewriter::new(90_000, 100);
+        let one = rewriter.rewrite(&vp8(65_535, 1_000, 50), at(0)).expect("first");
+        let two = rewriter.rewrite(&vp8(0, 4_000, 51), at(33)).expect("next");
+        assert_eq!((one.sequence, two.sequence), (100, 101));
+        rewriter.switch();
+        let three = rewriter.rewrite(&vp8(700, 9_000_000, 9), at(66)).expect("other source");
+        assert_eq!(three.sequence, 102);
+        assert_eq!(three.timestamp.wrapping_sub(two.timestamp), 33 * 90);
+        assert_eq!(three.picture.map(|p| p.id), two.picture.map(|p| p.id + 1));
+        let four = rewriter.rewrite(&vp8(702, 9_003_000, 10), at(99)).expect("after a loss");
+        assert_eq!(four.sequence, 104, "the source's gap stays");
+        let late = rewriter.rewrite(&vp8(701, 9_000_000, 9), at(100)).expect("late but its own");
+        assert_eq!(late.sequence, 103);
+        assert_eq!(rewriter.rewrite(&vp8(699, 1, 1), at(101)), None, "from before the switch");
+    }
+
+    #[test]
+    fn the_patched_payload_carries_the_numbers() {
+        let packet = vp8(1, 1, 300);
+        let picture = Picture { id: 301, tl0: Some(9) };
+        assert!(vp8_patch(&packet.payload, picture).is_some());
+        let vp9: std::sync::Arc<[u8]> = vec![0xa8, 0x81, 0x02, 0x00, 0x05, 0xaa].into();
+        let patched = vp9_patched(&vp9, Picture { id: 0x1234, tl0: Some(6) });
+        assert_eq!(&patched[..], [0xa8, 0x92, 0x34, 0x00, 0x06, 0xaa]);
+    }
+
+    proptest! {
+        /// Whatever sources follow each other, no sequence number goes out twice: with AES-GCM that would reuse a nonce.
+        #[test]
+        fn no_number_is_used_twice(
+            runs in prop::collection::vec((any::<u16>(), prop::collection::vec(0u16..20, 1..60)), 1..12)
+        ) {
+            let mut rewriter = Rewriter::new(90_000, 0x7fff);
+            let mut used = std::collections::HashSet::new();
+            let start = Instant::now();
+            let mut tick = 0;
+            for (base, steps) in runs {
+                rewriter.switch();
+                let mut seen = std::collections::HashSet::new();
+                let mut sequence = base;
+                for step in steps {
+                    sequence = sequence.wrapping_add(step).wrapping_sub(5);
+                    if !seen.insert(sequence) {
+                        continue;
+                    }
+                    tick += 1;
+                    let now = start + Duration::from_millis(tick);
+                    if let Some(numbers) = rewriter.rewrite(&vp8(sequence, 0, 0), now) {
+                        prop_assert!(used.insert(numbers.sequence), "{} twice", numbers.sequence);
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn rubbish_payloads_never_panic(payload in prop::collection::vec(any::<u8>(), 0..12), id: u16, tl0: Option<u8>) {
+            let mut packet = vp8(1, 1, 1);
+            packet.payload = payload.into();
+            for codec in [Codec::Vp8, Codec::Vp9] {
+                packet.codec = codec;
+                let _ = picture(&packet);
+            }
+            let picture = Picture { id, tl0 };
+            let _ = (vp8_patch(&packet.payload, picture), vp9_patched(&packet.payload, picture));
+        }
+    }
+}

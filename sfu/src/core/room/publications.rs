@@ -1,0 +1,267 @@
+//! Tracks, of participants here and elsewhere.
+
+use std::time::Instant;
+
+use isthmus_protocol::{
+    NodeId, ParticipantId, TrackId,
+    media::Codec,
+    peer::{LayerRate, StreamId},
+    signal::{Kind, ServerMessage, Source, Track},
+};
+use str0m::media::{Mid, Rid};
+
+use super::{At, ClientKey, Room, TrackKey};
+use crate::core::{bitrate::RateMeter, keyframes::RequestThrottle};
+
+/// The most layers of one track.
+pub(super) const MAX_LAYERS: usize = 4;
+/// The most tracks of one participant.
+pub(super) const MAX_TRACKS: usize = 8;
+
+/// A track that a client here offers.
+#[derive(Debug, Clone)]
+pub struct OfferedTrack {
+    /// Its m-line.
+    pub mid: Mid,
+    /// What it is.
+    pub source: Source,
+    /// Whether it starts muted.
+    pub muted: bool,
+    /// Its simulcast layers, lowest first; empty for a single one.
+    pub rids: Vec<Rid>,
+}
+
+#[derive(Debug)]
+pub(super) struct Publication {
+    pub id: TrackId,
+    pub participant: ParticipantId,
+    pub source: Source,
+    pub muted: bool,
+    pub origin: Origin,
+    pub layers: Vec<LayerState>,
+    /// Receivers here that have it in a slot.
+    pub subscribers: Vec<Subscriber>,
+    /// What its packets were encoded as last.
+    pub codec: Option<Codec>,
+    /// When a packet came last.
+    pub last_packet: Option<Instant>,
+    /// The rids its publisher was last told to send, so that it is told only of changes.
+    pub told_layers: Option<Vec<usize>>,
+    /// What peers were last told of its layers.
+    pub told_rates: Vec<LayerRate>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    Client { client: ClientKey, mid: Mid },
+    Node { node: NodeId },
+}
+
+#[derive(Debug, Default)]
+pub(super) struct LayerState {
+    pub rid: Option<Rid>,
+    pub rate: RateMeter,
+    /// In pixels, once a keyframe has said it.
+    pub height: Option<u16>,
+    /// What it takes, in kbit/s, as its publisher's node says. For tracks of other nodes.
+    pub told_kbps: u32,
+    /// Peers that want it, and the number they want it under. For tracks of this node.
+    pub peers: Vec<(NodeId, StreamId)>,
+    /// The number under which it comes. For tracks of other nodes, while someone here watches it.
+    pub incoming: Option<StreamId>,
+    pub requests: RequestThrottle,
+    /// When someone last had it in use.
+    pub last_used: Option<Instant>,
+}
+
+/// A slot that shows a track.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Subscriber {
+    pub client: ClientKey,
+    pub kind: Kind,
+    pub slot: usize,
+}
+
+impl Publication {
+    pub(super) fn kind(&self) -> Kind {
+        self.source.kind()
+    }
+
+    pub(super) fn describe(&self) -> Track {
+        Track {
+            id: self.id.clone(),
+            source: self.source,
+            muted: self.muted,
+            rids: self.layers.iter().filter_map(|layer| layer.rid.map(|rid| rid.to_string())).collect(),
+        }
+    }
+
+    pub(super) fn layer_of(&self, rid: Option<Rid>) -> Option<usize> {
+        self.layers.iter().position(|layer| layer.rid == rid)
+    }
+}
+
+impl Room {
+    /// What `client` publishes now, after an offer: tracks that are no longer in the list are gone.
+    pub fn set_tracks(&mut self, client: ClientKey, offered: &[OfferedTrack]) {
+        let Some(participant) = self.clients.get(&client).cloned() else { return };
+        let Some(member) = self.members.get(&participant) else { return };
+        let before = member.tracks.clone();
+        let is_offered = |publication: &Publication| {
+            offered.iter().any(|t| publication.origin == Origin::Client { client, mid: t.mid })
+        };
+        let (kept, gone): (Vec<_>, Vec<_>) =
+            before.into_iter().partition(|track| is_offered(&self.publications[track.0]));
+        let mut tracks = kept.clone();
+        let mut changed = !gone.is_empty();
+        for offer in offered.iter().take(MAX_TRACKS) {
+            let origin = Origin::Client { client, mid: offer.mid };
+            if kept.iter().any(|track| self.publications[track.0].origin == origin) {
+                continue;
+            }
+            let Ok(id) = TrackId::of(&participant, &offer.mid) else { continue };
+            tracks.push(self.add_publication(id, &participant, offer.source, offer.muted, origin, &offer.rids));
+            changed = true;
+        }
+        for track in gone {
+            self.remove_publication(track);
+        }
+        if let Some(member) = self.members.get_mut(&participant) {
+            member.tracks = tracks;
+        }
+        if changed {
+            self.announce(&participant, None);
+        }
+    }
+
+    /// `client` muted or unmuted its track on `mid`.
+    pub fn mute(&mut self, client: ClientKey, mid: Mid, muted: bool) {
+        let Some(track) = self.track_of(client, mid) else { return };
+        let publication = &mut self.publications[track.0];
+        if publication.muted == muted {
+            return;
+        }
+        publication.muted = muted;
+        let participant = publication.participant.clone();
+        if muted {
+            self.speakers.remove(track);
+            self.local_speakers.remove(track);
+        }
+        self.announce(&participant, None);
+    }
+
+    /// The track of another node's participant, as that node describes them.
+    pub(super) fn set_remote_tracks(&mut self, node: &NodeId, participant: &ParticipantId, described: &[Track]) {
+        let described = &described[..described.len().min(MAX_TRACKS)];
+        let Some(member) = self.members.get(participant) else { return };
+        let (mut tracks, gone): (Vec<_>, Vec<_>) =
+            member.tracks.iter().partition(|t| described.iter().any(|d| d.id == self.publications[t.0].id));
+        for track in gone {
+            self.remove_publication(track);
+        }
+        for described in described {
+            if let Some(track) = tracks.iter().find(|t| self.publications[t.0].id == described.id) {
+                self.publications[track.0].muted = described.muted;
+                if described.muted {
+                    self.speakers.remove(*track);
+                }
+                continue;
+            }
+            let rids: Vec<Rid> = described.rids.iter().map(|rid| Rid::from(rid.as_str())).collect();
+            let origin = Origin::Node { node: node.clone() };
+            let (id, source, muted) = (described.id.clone(), described.source, described.muted);
+            tracks.push(self.add_publication(id, participant, source, muted, origin, &rids));
+        }
+        if let Some(member) = self.members.get_mut(participant) {
+            member.tracks = tracks;
+        }
+    }
+
+    fn add_publication(
+        &mut self,
+        id: TrackId,
+        participant: &ParticipantId,
+        source: Source,
+        muted: bool,
+        origin: Origin,
+        rids: &[Rid],
+    ) -> TrackKey {
+        let layer = |rid: Option<Rid>| LayerState { rid, ..LayerState::default() };
+        let layers = match rids {
+            [] => vec![layer(None)],
+            rids => rids.iter().take(MAX_LAYERS).map(|rid| layer(Some(*rid))).collect(),
+        };
+        let publication = Publication {
+            id,
+            participant: participant.clone(),
+            source,
+            muted,
+            origin,
+            layers,
+            subscribers: Vec::new(),
+            codec: None,
+            last_packet: None,
+            told_layers: None,
+            told_rates: Vec::new(),
+        };
+        self.track_ids.insert(publication.id.clone(), TrackKey(self.publications.vacant_key()));
+        TrackKey(self.publications.insert(publication))
+    }
+
+    /// Forgets a track: out of every slot, off the speakers, and its streams with it.
+    pub(super) fn remove_publication(&mut self, track: TrackKey) {
+        let Some(publication) = self.publications.try_remove(track.0) else { return };
+        for subscriber in publication.subscribers {
+            if let Some(slot) = self.slot_mut(subscriber) {
+                slot.clear();
+            }
+            self.mark_slots_changed(subscriber.client);
+        }
+        self.track_ids.remove(&publication.id);
+        self.speakers.remove(track);
+        self.local_speakers.remove(track);
+        for layer in &publication.layers {
+            if let Some(stream) = layer.incoming {
+                self.incoming.remove(&stream);
+                self.released.push(stream);
+            }
+        }
+    }
+
+    pub(super) fn track_of(&self, client: ClientKey, mid: Mid) -> Option<TrackKey> {
+        let member = self.members.get(self.clients.get(&client)?)?;
+        let origin = Origin::Client { client, mid };
+        member.tracks.iter().copied().find(|track| self.publications[track.0].origin == origin)
+    }
+
+    pub(super) fn track_by_id(&self, id: &TrackId) -> Option<TrackKey> {
+        self.track_ids.get(id).copied()
+    }
+
+    /// Tells `client` again which layers of its tracks are shown.
+    pub(super) fn signal_layers(&mut self, client: ClientKey) {
+        let Some(member) = self.clients.get(&client).and_then(|id| self.members.get(id)) else { return };
+        debug_assert_eq!(member.at, At::Client(client));
+        let messages: Vec<ServerMessage> = member
+            .tracks
+            .iter()
+            .filter_map(|track| {
+                let publication = &self.publications[track.0];
+                layers_message(publication, publication.told_layers.as_ref()?)
+            })
+            .collect();
+        for message in messages {
+            self.signal(client, message);
+        }
+    }
+}
+
+/// The message that tells a publisher which of its layers are shown; none for a track without simulcast.
+pub(super) fn layers_message(publication: &Publication, shown: &[usize]) -> Option<ServerMessage> {
+    let Origin::Client { mid, .. } = &publication.origin else { return None };
+    if publication.layers.len() < 2 {
+        return None;
+    }
+    let rids = shown.iter().filter_map(|layer| publication.layers[*layer].rid.map(|rid| rid.to_string())).collect();
+    Some(ServerMessage::Layers { mid: mid.to_string(), rids })
+}

@@ -1,0 +1,433 @@
+//! Receivers: their slots, what they show, and which layer of it they get.
+
+use std::time::{Duration, Instant};
+
+use isthmus_protocol::{
+    media::Codec,
+    signal::{Kind, ServerMessage, Slot as SlotView, SlotContent, SlotState, Tile},
+};
+use str0m::media::Mid;
+
+use super::{
+    ClientKey, Effect, Room, TrackKey, can_receive, clock_hz, importance,
+    publications::{LayerState, Origin, Publication, Subscriber},
+};
+use crate::core::{
+    allocation::{Layer, Wish, allocate},
+    assignment::assign,
+    rewrite::Rewriter,
+};
+
+/// What a voice takes, in kbit/s, RED and headers included: set aside before any video.
+const AUDIO_KBPS: u32 = 60;
+/// Layers whose picture size nobody has said yet are taken to be of these heights, lowest first.
+const ASSUMED_HEIGHTS: [u16; 4] = [180, 360, 720, 1080];
+/// Layers that are not flowing here yet are taken to need this much, in kbit/s, lowest first.
+const ASSUMED_KBPS: [u32; 4] = [150, 500, 1_700, 3_000];
+/// After a slot was lowered it is not raised for this long, so that it does not flap.
+const RAISE_PAUSE: Duration = Duration::from_secs(3);
+/// The height a receiver that says nothing is taken to show video at, in pixels.
+const DEFAULT_HEIGHT: u16 = 720;
+
+/// An m-line on which a client is ready to receive.
+#[derive(Debug, Clone)]
+pub struct SlotOffer {
+    /// The m-line.
+    pub mid: Mid,
+    /// Audio or video.
+    pub kind: Kind,
+    /// What it can decode there.
+    pub codecs: Vec<Codec>,
+    /// Random, below 2^15: the slot's first sequence number.
+    pub first_sequence: u16,
+}
+
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub mid: Mid,
+    codecs: Vec<Codec>,
+    pub track: Option<TrackKey>,
+    /// The layer that is to be sent.
+    pub target: Option<usize>,
+    /// The layer that is being sent.
+    pub current: Option<usize>,
+    pub rewriter: Rewriter,
+    /// The height it is shown at, in pixels.
+    height: u16,
+    state: SlotState,
+    not_raised_before: Option<Instant>,
+}
+
+impl Slot {
+    fn new(offer: &SlotOffer) -> Self {
+        Self {
+            mid: offer.mid,
+            codecs: offer.codecs.clone(),
+            track: None,
+            target: None,
+            current: None,
+            rewriter: Rewriter::new(clock_hz(offer.kind), offer.first_sequence),
+            height: DEFAULT_HEIGHT,
+            state: SlotState::Live,
+            not_raised_before: None,
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.track = None;
+        self.stop();
+        self.state = SlotState::Live;
+    }
+
+    /// Nothing is sent any more; whatever comes next begins anew.
+    fn stop(&mut self) {
+        self.target = None;
+        self.current = None;
+        self.rewriter.switch();
+    }
+
+    fn aim(&mut self, layer: Option<usize>, now: Instant) {
+        let lowered = self.target.is_some() && layer < self.target;
+        if lowered {
+            self.not_raised_before = Some(now + RAISE_PAUSE);
+        }
+        match layer {
+            Some(_) => self.target = layer,
+            None => self.stop(),
+        }
+    }
+
+    pub(super) fn takes(&self, codec: Codec) -> bool {
+        can_receive(&self.codecs, codec)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Receiver {
+    may_subscribe: bool,
+    pub audio: Vec<Slot>,
+    pub video: Vec<Slot>,
+    view: Option<Vec<Tile>>,
+    estimate_kbps: Option<u32>,
+    desired_kbps: u32,
+    /// The client is to be told what stands in its slots.
+    pub changed: bool,
+}
+
+impl Receiver {
+    pub(super) fn slots(&self, kind: Kind) -> &[Slot] {
+        match kind {
+            Kind::Audio => &self.audio,
+            Kind::Video => &self.video,
+        }
+    }
+
+    pub(super) fn slots_mut(&mut self, kind: Kind) -> &mut Vec<Slot> {
+        match kind {
+            Kind::Audio => &mut self.audio,
+            Kind::Video => &mut self.video,
+        }
+    }
+}
+
+impl Room {
+    pub(super) fn add_receiver(&mut self, client: ClientKey, may_subscribe: bool) {
+        self.receivers.insert(client, Receiver { may_subscribe, ..Receiver::default() });
+    }
+
+    pub(super) fn remove_receiver(&mut self, client: ClientKey) {
+        if self.receivers.remove(&client).is_some() {
+            for (_, publication) in &mut self.publications {
+                publication.subscribers.retain(|subscriber| subscriber.client != client);
+            }
+        }
+    }
+
+    /// The m-lines on which `client` can receive now, after an offer. Those it had keep what stands in them.
+    pub fn set_slots(&mut self, client: ClientKey, offers: &[SlotOffer]) {
+        let Some(receiver) = self.receivers.get_mut(&client).filter(|receiver| receiver.may_subscribe) else { return };
+        receiver.changed = true;
+        for kind in [Kind::Audio, Kind::Video] {
+            let mut before = std::mem::take(receiver.slots_mut(kind));
+            let after = offers.iter().filter(|offer| offer.kind == kind).map(|offer| {
+                let kept = before.iter().position(|slot| slot.mid == offer.mid).map(|place| before.swap_remove(place));
+                kept.unwrap_or_else(|| Slot::new(offer))
+            });
+            *receiver.slots_mut(kind) = after.collect();
+        }
+        self.rebuild_subscriptions(client);
+        self.last_tick = None;
+    }
+
+    /// What `client` shows, most important first.
+    pub fn view(&mut self, client: ClientKey, tiles: Vec<Tile>) {
+        if let Some(receiver) = self.receivers.get_mut(&client) {
+            receiver.view = Some(tiles);
+            self.last_tick = None;
+        }
+    }
+
+    /// What the path to `client` carries, in kbit/s.
+    pub fn estimate(&mut self, client: ClientKey, kbps: u32) {
+        if let Some(receiver) = self.receivers.get_mut(&client) {
+            let shrank = receiver.estimate_kbps.is_some_and(|before| kbps < before);
+            receiver.estimate_kbps = Some(kbps);
+            if shrank {
+                self.last_tick = None;
+            }
+        }
+    }
+
+    /// `client`'s decoder needs a keyframe in the slot `mid`.
+    pub fn keyframe_wanted(&mut self, client: ClientKey, mid: Mid, now: Instant) {
+        let Some(slot) = self.receivers.get(&client).and_then(|r| r.video.iter().find(|slot| slot.mid == mid)) else {
+            return;
+        };
+        if let Some((track, layer)) = slot.track.zip(slot.current.or(slot.target)) {
+            self.request_keyframe(track, layer, now);
+        }
+    }
+
+    pub(super) fn slot_mut(&mut self, subscriber: Subscriber) -> Option<&mut Slot> {
+        self.receivers.get_mut(&subscriber.client)?.slots_mut(subscriber.kind).get_mut(subscriber.slot)
+    }
+
+    pub(super) fn mark_slots_changed(&mut self, client: ClientKey) {
+        if let Some(receiver) = self.receivers.get_mut(&client) {
+            receiver.changed = true;
+        }
+        self.last_tick = None;
+    }
+
+    pub(super) fn settle_slots(&mut self, now: Instant) {
+        let default_video = self.default_video();
+        let audio = self.audio_to_hear();
+        let clients: Vec<ClientKey> = self.receivers.keys().copied().collect();
+        for client in clients {
+            self.place(client, Kind::Audio, &audio);
+            let shown = self.video_to_show(client, &default_video);
+            self.place(client, Kind::Video, &shown);
+            self.choose_layers(client, now);
+            if self.receivers.get(&client).is_some_and(|receiver| receiver.changed) {
+                self.signal_slots(client);
+            }
+        }
+    }
+
+    /// Every voice in a small room, the loudest in a large one.
+    fn audio_to_hear(&self) -> Vec<TrackKey> {
+        let mut all = self.publications.iter().filter(|(_, p)| p.kind() == Kind::Audio).map(|(key, _)| TrackKey(key));
+        let few: Vec<TrackKey> = all.by_ref().take(isthmus_protocol::signal::MAX_SPEAKERS + 1).collect();
+        if all.next().is_none() { few } else { self.speakers.audible().to_vec() }
+    }
+
+    /// What is shown to those who do not say what they want: screens, then who spoke or sent last.
+    fn default_video(&self) -> Vec<TrackKey> {
+        let mut video: Vec<TrackKey> = self
+            .publications
+            .iter()
+            .filter(|(_, p)| p.kind() == Kind::Video && !p.muted)
+            .map(|(key, _)| TrackKey(key))
+            .collect();
+        let spoke = |p: &Publication| self.announced_speakers.iter().position(|id| *id == p.participant);
+        video.sort_by_key(|track| {
+            let publication = &self.publications[track.0];
+            (importance(publication.source), spoke(publication).unwrap_or(usize::MAX))
+        });
+        video
+    }
+
+    fn video_to_show(&mut self, client: ClientKey, default: &[TrackKey]) -> Vec<TrackKey> {
+        let Some(receiver) = self.receivers.get(&client) else { return Vec::new() };
+        let Some(tiles) = receiver.view.clone() else { return default.to_vec() };
+        let shown: Vec<(TrackKey, u16)> = tiles
+            .iter()
+            .filter_map(|tile| self.track_by_id(&tile.track).map(|track| (track, tile.height)))
+            .filter(|(track, _)| self.publications[track.0].kind() == Kind::Video)
+            .collect();
+        if let Some(receiver) = self.receivers.get_mut(&client) {
+            for slot in &mut receiver.video {
+                let height = shown.iter().find(|(track, _)| slot.track == Some(*track)).map(|(_, height)| *height);
+                slot.height = height.unwrap_or(slot.height);
+            }
+        }
+        let mut tracks: Vec<TrackKey> = Vec::with_capacity(shown.len());
+        for (track, _) in shown {
+            if !tracks.contains(&track) {
+                tracks.push(track);
+            }
+        }
+        tracks
+    }
+
+    /// Puts the `wanted` tracks of others into `client`'s slots.
+    fn place(&mut self, client: ClientKey, kind: Kind, wanted: &[TrackKey]) {
+        let Some(own) = self.clients.get(&client) else { return };
+        let Some(receiver) = self.receivers.get_mut(&client) else { return };
+        let wanted: Vec<TrackKey> = wanted
+            .iter()
+            .filter(|track| self.publications[track.0].participant != *own)
+            .take(receiver.slots(kind).len())
+            .copied()
+            .collect();
+        let before: Vec<Option<TrackKey>> = receiver.slots(kind).iter().map(|slot| slot.track).collect();
+        let after = assign(&before, &wanted);
+        if before == after {
+            return;
+        }
+        receiver.changed = true;
+        for (index, (old, new)) in before.iter().zip(&after).enumerate().filter(|(_, (old, new))| old != new) {
+            let slot = &mut receiver.slots_mut(kind)[index];
+            slot.clear();
+            slot.track = *new;
+            let subscriber = Subscriber { client, kind, slot: index };
+            if let Some(publication) = old.and_then(|old| self.publications.get_mut(old.0)) {
+                publication.subscribers.retain(|s| *s != subscriber);
+            }
+            if let Some(publication) = new.and_then(|new| self.publications.get_mut(new.0)) {
+                publication.subscribers.push(subscriber);
+            }
+        }
+    }
+
+    /// After the slots themselves changed: who subscribes to what follows from what stands in them.
+    fn rebuild_subscriptions(&mut self, client: ClientKey) {
+        for (_, publication) in &mut self.publications {
+            publication.subscribers.retain(|subscriber| subscriber.client != client);
+        }
+        let Some(receiver) = self.receivers.get(&client) else { return };
+        for kind in [Kind::Audio, Kind::Video] {
+            for (index, slot) in receiver.slots(kind).iter().enumerate() {
+                if let Some(publication) = slot.track.and_then(|track| self.publications.get_mut(track.0)) {
+                    publication.subscribers.push(Subscriber { client, kind, slot: index });
+                }
+            }
+        }
+    }
+
+    fn choose_layers(&mut self, client: ClientKey, now: Instant) {
+        self.settle_slot_states(client);
+        let Some(receiver) = self.receivers.get(&client) else { return };
+        let voices = receiver.audio.iter().filter(|slot| slot.track.is_some()).count() as u32;
+        let budget = receiver.estimate_kbps.unwrap_or(u32::MAX).saturating_sub(voices * AUDIO_KBPS);
+        let candidates: Vec<usize> = self.slots_by_importance(client);
+        let wishes: Vec<Wish> = candidates.iter().map(|index| self.wish(client, *index, now)).collect();
+        let chosen = allocate(budget, &wishes);
+        let ideal = wishes.iter().map(Wish::ideal_kbps).sum::<u32>() + voices * AUDIO_KBPS;
+        self.announce_desire(client, ideal);
+        for (index, layer) in candidates.into_iter().zip(chosen) {
+            self.aim_slot(client, index, layer, now);
+        }
+        let Some(receiver) = self.receivers.get_mut(&client) else { return };
+        for slot in &mut receiver.audio {
+            slot.target = slot.track.map(|_| 0);
+        }
+    }
+
+    /// A track whose codec the receiver did not offer cannot be sent, and the receiver is told so.
+    fn settle_slot_states(&mut self, client: ClientKey) {
+        let Some(receiver) = self.receivers.get_mut(&client) else { return };
+        for kind in [Kind::Audio, Kind::Video] {
+            for slot in receiver.slots_mut(kind) {
+                let codec = slot.track.and_then(|track| self.publications.get(track.0)).and_then(|p| p.codec);
+                if codec.is_some_and(|codec| !slot.takes(codec)) {
+                    slot.state = SlotState::Unsupported;
+                    slot.stop();
+                } else if slot.state == SlotState::Unsupported {
+                    slot.state = SlotState::Live;
+                }
+            }
+        }
+    }
+
+    /// The video slots that show something, in the order of the view, or of the slots.
+    fn slots_by_importance(&self, client: ClientKey) -> Vec<usize> {
+        let Some(receiver) = self.receivers.get(&client) else { return Vec::new() };
+        let rank = |slot: &Slot| {
+            let id = slot.track.map(|track| &self.publications[track.0].id);
+            let view = receiver.view.as_deref().unwrap_or_default();
+            view.iter().position(|tile| Some(&tile.track) == id).unwrap_or(usize::MAX)
+        };
+        let usable = |slot: &Slot| slot.track.is_some() && slot.state != SlotState::Unsupported;
+        let mut slots: Vec<usize> =
+            receiver.video.iter().enumerate().filter(|(_, slot)| usable(slot)).map(|(index, _)| index).collect();
+        slots.sort_by_key(|index| rank(&receiver.video[*index]));
+        slots
+    }
+
+    fn wish(&mut self, client: ClientKey, index: usize, now: Instant) -> Wish {
+        let slot = &self.receivers[&client].video[index];
+        let (height, current) = (slot.height, slot.target);
+        let publication = slot.track.and_then(|track| self.publications.get_mut(track.0));
+        let layers = publication.map(|publication| offered_layers(publication, now)).unwrap_or_default();
+        Wish { layers, height, current }
+    }
+
+    fn aim_slot(&mut self, client: ClientKey, index: usize, layer: Option<usize>, now: Instant) {
+        let Some(receiver) = self.receivers.get_mut(&client) else { return };
+        let slot = &mut receiver.video[index];
+        let raises = layer > slot.target && slot.target.is_some();
+        if !(raises && slot.not_raised_before.is_some_and(|at| now < at)) {
+            slot.aim(layer, now);
+        }
+        let state = if slot.target.is_some() { SlotState::Live } else { SlotState::Paused };
+        receiver.changed |= slot.state != state;
+        slot.state = state;
+        let missing = slot.track.zip(slot.target).filter(|_| slot.target != slot.current);
+        if let Some((track, layer)) = missing {
+            self.request_keyframe(track, layer, now);
+        }
+    }
+
+    fn announce_desire(&mut self, client: ClientKey, kbps: u32) {
+        let Some(receiver) = self.receivers.get_mut(&client) else { return };
+        if kbps.abs_diff(receiver.desired_kbps) > receiver.desired_kbps / 10 {
+            receiver.desired_kbps = kbps;
+            self.effects.push(Effect::DesiredBandwidth { client, kbps });
+        }
+    }
+
+    pub(super) fn signal_slots(&mut self, client: ClientKey) {
+        let Some(receiver) = self.receivers.get_mut(&client) else { return };
+        receiver.changed = false;
+        let publications = &self.publications;
+        let describe = |slot: &Slot| SlotView {
+            mid: slot.mid.to_string(),
+            content: slot.track.and_then(|track| publications.get(track.0)).map(|publication| SlotContent {
+                track: publication.id.clone(),
+                participant: publication.participant.clone(),
+                rid: slot.current.and_then(|layer| publication.layers[layer].rid).map(|rid| rid.to_string()),
+                state: slot.state,
+            }),
+        };
+        let slots = receiver.audio.iter().chain(&receiver.video).map(describe).collect();
+        self.signal(client, ServerMessage::Slots { slots });
+    }
+}
+
+/// The layers of a track that can be had, lowest first. What does not flow here is taken from what its publisher's
+/// node says, or assumed, so that it can be asked for; a local layer that does not flow is not sent by its publisher.
+fn offered_layers(publication: &mut Publication, now: Instant) -> Vec<(usize, Layer)> {
+    let count = publication.layers.len();
+    let is_local = matches!(publication.origin, Origin::Client { .. });
+    let mut offered: Vec<(usize, Layer)> = Vec::with_capacity(count);
+    for (index, layer) in publication.layers.iter_mut().enumerate() {
+        let measured = layer.rate.kbps(now);
+        let known = if is_local { measured } else { measured.max(layer.told_kbps) };
+        if known > 0 {
+            offered.push((index, Layer { kbps: known, height: layer_height(layer, index, count) }));
+        }
+    }
+    if offered.is_empty() {
+        let height = layer_height(&publication.layers[0], 0, count);
+        let kbps = if count > 1 { ASSUMED_KBPS[0] } else { ASSUMED_KBPS[1] };
+        offered.push((0, Layer { kbps, height }));
+    }
+    offered
+}
+
+/// A single layer is taken as large; of several, the highest is.
+fn layer_height(layer: &LayerState, index: usize, count: usize) -> u16 {
+    let assumed = if count == 1 { DEFAULT_HEIGHT } else { ASSUMED_HEIGHTS[index.min(ASSUMED_HEIGHTS.len() - 1)] };
+    layer.height.unwrap_or(assumed)
+}

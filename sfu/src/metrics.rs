@@ -1,0 +1,49 @@
+//! What a media node counts.
+
+use isthmus_relay::PacketMetrics;
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+/// The node's metrics; cloning shares them.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Packets, bytes and drops, shared with the relay.
+    pub packets: PacketMetrics,
+    /// `isthmus_participants`.
+    pub participants: IntGauge,
+    /// `isthmus_rooms`.
+    pub rooms: IntGauge,
+    /// `isthmus_joins_total`.
+    pub joins: IntCounter,
+    /// `isthmus_leaves_total{reason}`.
+    pub leaves: IntCounterVec,
+    /// `isthmus_join_seconds{phase="media"}`: from the session's opening to ICE and DTLS standing.
+    pub join_seconds: HistogramVec,
+    /// `isthmus_forward_delay_seconds`: from reading a burst of datagrams to having sent what follows from it.
+    pub forward_delay_seconds: Histogram,
+}
+
+impl Metrics {
+    /// Registers the families; those of `packets` are registered already.
+    pub fn new(registry: &Registry, packets: PacketMetrics) -> Result<Self, prometheus::Error> {
+        let join_buckets = vec![0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+        let delay_buckets = vec![0.000_1, 0.000_25, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.025, 0.1];
+        let join = HistogramOpts::new("isthmus_join_seconds", "Time to join, by phase.").buckets(join_buckets);
+        let delay = HistogramOpts::new("isthmus_forward_delay_seconds", "Time from socket in to socket out.");
+        let metrics = Self {
+            packets,
+            participants: IntGauge::new("isthmus_participants", "Participants connected to this node.")?,
+            rooms: IntGauge::new("isthmus_rooms", "Rooms with a participant on this node.")?,
+            joins: IntCounter::new("isthmus_joins_total", "Stays that began on this node.")?,
+            leaves: IntCounterVec::new(Opts::new("isthmus_leaves_total", "Stays that ended, by reason."), &["reason"])?,
+            join_seconds: HistogramVec::new(join, &["phase"])?,
+            forward_delay_seconds: Histogram::with_opts(delay.buckets(delay_buckets))?,
+        };
+        registry.register(Box::new(metrics.participants.clone()))?;
+        registry.register(Box::new(metrics.rooms.clone()))?;
+        registry.register(Box::new(metrics.joins.clone()))?;
+        registry.register(Box::new(metrics.leaves.clone()))?;
+        registry.register(Box::new(metrics.join_seconds.clone()))?;
+        registry.register(Box::new(metrics.forward_delay_seconds.clone()))?;
+        Ok(metrics)
+    }
+}

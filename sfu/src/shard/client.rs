@@ -1,0 +1,362 @@
+//! One client's peer connection: str0m for ICE, DTLS, SRTP and RTCP, behind an unwind boundary.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::{Duration, Instant},
+};
+
+use isthmus_protocol::{
+    ParticipantId, RoomId,
+    media::{AudioLevel, Codec, MediaPacket},
+    signal::ServerMessage,
+    token::Grants,
+};
+use rustc_hash::FxHashMap;
+use str0m::{
+    Candidate, Event, Input, Output, Rtc,
+    bwe::{Bitrate, BweKind},
+    format,
+    ice::IceCreds,
+    media::{KeyframeRequestKind, Mid, Pt, Rid},
+    net::{Protocol, Receive, Transmit},
+    rtp::{ExtensionValues, RtpPacket, RtpWrite, Ssrc, VideoOrientation},
+};
+use tokio::sync::mpsc;
+
+use crate::core::{
+    rewrite::{vp8_patch, vp9_patched},
+    room::Outgoing,
+};
+
+/// What the path to a client is taken to carry before anything is known, in kbit/s.
+const INITIAL_ESTIMATE_KBPS: u64 = 1_000;
+/// A payload larger than this is not sent: with the largest headers it would not fit str0m's packet buffer.
+const MAX_PAYLOAD_BYTES: usize = 1_300;
+
+/// A panic inside one client's peer connection. The client is ended and nobody else notices.
+#[derive(Debug)]
+pub(super) struct Panicked;
+
+/// What a client's peer connection wants done.
+pub(super) enum Polled {
+    Transmit(Transmit),
+    Packet {
+        mid: Mid,
+        rid: Option<Rid>,
+        packet: MediaPacket,
+    },
+    KeyframeWanted {
+        mid: Mid,
+    },
+    Estimate {
+        kbps: u32,
+    },
+    Connected,
+    Closed,
+    /// Something of no consequence here.
+    Nothing,
+    /// Nothing more until then.
+    WaitUntil(Instant),
+}
+
+/// How a client's signalling stands.
+pub(super) enum Signalling {
+    /// A door holds it; `attachment` tells one holding from the next.
+    Attached { attachment: u64, outbox: mpsc::Sender<ServerMessage> },
+    /// Since then nobody does.
+    Detached { since: Instant },
+    /// It has none and needs none (WHIP, WHEP).
+    MediaOnly,
+}
+
+pub(super) struct Client {
+    pub participant: ParticipantId,
+    pub room: RoomId,
+    pub identity: String,
+    pub grants: Grants,
+    pub signalling: Signalling,
+    pub media_only: bool,
+    pub connected: bool,
+    pub transport: Option<Protocol>,
+    pub joined: Instant,
+    /// When something authentic came last.
+    pub last_received: Instant,
+    pub estimate_kbps: Option<u32>,
+    /// When str0m wants to be woken.
+    pub timeout: Instant,
+    /// The earliest wake-up that the shard has noted for it.
+    pub scheduled: Option<Instant>,
+    /// It is among those to be polled in this round.
+    pub touched: bool,
+    rtc: Rtc,
+    sources: FxHashMap<Ssrc, (Mid, Option<Rid>)>,
+    codecs: FxHashMap<Pt, Codec>,
+    payload_types: FxHashMap<(Mid, Codec), Pt>,
+}
+
+/// What identifies a client when it comes.
+pub(super) struct Identity {
+    pub participant: ParticipantId,
+    pub room: RoomId,
+    pub identity: String,
+    pub grants: Grants,
+    pub media_only: bool,
+}
+
+impl Client {
+    pub(super) fn new(who: Identity, rtc: Rtc, signalling: Signalling, now: Instant) -> Self {
+        Self {
+            participant: who.participant,
+            room: who.room,
+            identity: who.identity,
+            grants: who.grants,
+            media_only: who.media_only,
+            signalling,
+            connected: false,
+            transport: None,
+            joined: now,
+            last_received: now,
+            estimate_kbps: None,
+            timeout: now,
+            scheduled: None,
+            touched: false,
+            rtc,
+            sources: FxHashMap::default(),
+            codecs: FxHashMap::default(),
+            payload_types: FxHashMap::default(),
+        }
+    }
+
+    /// Runs `work` on the peer connection; a panic in it stays in it.
+    pub(super) fn guarded<T>(&mut self, work: impl FnOnce(&mut Rtc) -> T) -> Result<T, Panicked> {
+        catch_unwind(AssertUnwindSafe(|| work(&mut self.rtc))).map_err(|_| Panicked)
+    }
+
+    /// Remembers what the payload types of the negotiated m-lines mean.
+    pub(super) fn learn_payload_types(&mut self, mids: &[Mid]) {
+        let params: Vec<_> = self.rtc.codec_config().params().to_vec();
+        for mid in mids {
+            let Some(media) = self.rtc.media(*mid) else { continue };
+            for param in params.iter().filter(|param| media.remote_pts().contains(&param.pt())) {
+                let Some(codec) = codec_of(param.spec().codec) else { continue };
+                self.codecs.insert(param.pt(), codec);
+                self.payload_types.entry((*mid, codec)).or_insert(param.pt());
+                if let Some(red) = param.red() {
+                    self.codecs.insert(red, Codec::Red);
+                    self.payload_types.entry((*mid, Codec::Red)).or_insert(red);
+                }
+            }
+        }
+    }
+
+    /// The codecs that can be sent on an m-line.
+    pub(super) fn codecs_on(&self, mid: Mid) -> Vec<Codec> {
+        self.payload_types.keys().filter(|(of, _)| *of == mid).map(|(_, codec)| *codec).collect()
+    }
+
+    /// The local user fragment, by which STUN requests name this session.
+    pub(super) fn credentials(&mut self) -> IceCreds {
+        self.rtc.direct_api().local_ice_credentials()
+    }
+
+    pub(super) fn add_candidate(&mut self, candidate: Candidate) -> Result<(), Panicked> {
+        self.guarded(|rtc| rtc.add_remote_candidate(candidate))
+    }
+
+    /// Takes a datagram; it has been decided that it is for this client. Whether it was taken without an error.
+    pub(super) fn receive(&mut self, now: Instant, receive: Receive<'_>) -> Result<bool, Panicked> {
+        let input = Input::Receive(now, receive);
+        self.guarded(|rtc| rtc.handle_input(input).is_ok())
+    }
+
+    /// Whether the session accepts non-STUN datagrams from where `probe` says: only after an integrity-checked STUN
+    /// request has come from there.
+    pub(super) fn has_validated(&mut self, now: Instant, probe: Receive<'_>) -> Result<bool, Panicked> {
+        let input = Input::Receive(now, probe);
+        self.guarded(|rtc| rtc.accepts(&input))
+    }
+
+    pub(super) fn wake(&mut self, now: Instant) -> Result<(), Panicked> {
+        // An error here means that the session is broken; it shows as a closed one when polled.
+        self.guarded(|rtc| {
+            let _ = rtc.handle_input(Input::Timeout(now));
+        })
+    }
+
+    pub(super) fn poll(&mut self, now: Instant) -> Result<Polled, Panicked> {
+        let output = self.guarded(str0m::Rtc::poll_output)?;
+        Ok(match output {
+            Ok(Output::Timeout(at)) => Polled::WaitUntil(at),
+            Ok(Output::Transmit(transmit)) => Polled::Transmit(transmit),
+            Ok(Output::Event(event)) => self.event(event, now),
+            Err(_) => Polled::Closed,
+        })
+    }
+
+    fn event(&mut self, event: Event, now: Instant) -> Polled {
+        match event {
+            Event::RtpPacket(packet) => {
+                self.last_received = now;
+                self.packet(&packet).map_or(Polled::Nothing, |(mid, rid, packet)| Polled::Packet { mid, rid, packet })
+            }
+            Event::Connected => {
+                self.connected = true;
+                Polled::Connected
+            }
+            Event::KeyframeRequest(request) => Polled::KeyframeWanted { mid: request.mid },
+            Event::EgressBitrateEstimate(BweKind::Twcc { estimate, .. } | BweKind::Remb { estimate, .. }) => {
+                let kbps = (estimate.as_u64() / 1_000).min(u64::from(u32::MAX)) as u32;
+                self.estimate_kbps = Some(kbps);
+                Polled::Estimate { kbps }
+            }
+            Event::Closed => Polled::Closed,
+            _ => Polled::Nothing,
+        }
+    }
+
+    fn packet(&mut self, packet: &RtpPacket) -> Option<(Mid, Option<Rid>, MediaPacket)> {
+        let (mid, rid) = self.source(packet.header.ssrc)?;
+        let codec = *self.codecs.get(&packet.header.payload_type)?;
+        let extensions = &packet.header.ext_vals;
+        let level = extensions.audio_level.map(|level| AudioLevel {
+            below_full_scale: level.unsigned_abs().min(127),
+            voice: extensions.voice_activity.unwrap_or(true),
+        });
+        let media = MediaPacket {
+            sequence: *packet.seq_no as u16,
+            timestamp: packet.header.timestamp,
+            marker: packet.header.marker,
+            codec,
+            level,
+            orientation: extensions.video_orientation.map(|orientation| orientation as u8),
+            captured_us: captured_us(packet),
+            descriptor: None,
+            payload: packet.payload.clone(),
+        };
+        Some((mid, rid, media))
+    }
+
+    /// The m-line and layer of an SSRC that str0m has bound.
+    fn source(&mut self, ssrc: Ssrc) -> Option<(Mid, Option<Rid>)> {
+        if let Some(known) = self.sources.get(&ssrc) {
+            return Some(*known);
+        }
+        let mut direct = self.rtc.direct_api();
+        let stream = direct.stream_rx(&ssrc)?;
+        let source = (stream.mid(), stream.rid());
+        self.sources.insert(ssrc, source);
+        Some(source)
+    }
+
+    /// Queues a packet in a slot; the caller polls afterwards. Whether there was a way to send it.
+    pub(super) fn send(&mut self, outgoing: &Outgoing<'_>) -> Result<bool, Panicked> {
+        let Outgoing { mid, numbers, packet, captured } = outgoing;
+        let Some(payload_type) = self.payload_types.get(&(*mid, packet.codec)).copied() else { return Ok(false) };
+        if !self.connected || packet.payload.len() > MAX_PAYLOAD_BYTES {
+            return Ok(false);
+        }
+        let extensions = ExtensionValues {
+            audio_level: packet.level.map(|level| -(level.below_full_scale.min(127) as i8)),
+            voice_activity: packet.level.map(|level| level.voice),
+            video_orientation: packet.orientation.map(VideoOrientation::from),
+            ..ExtensionValues::default()
+        };
+        let payload = match (packet.codec, numbers.picture) {
+            (Codec::Vp9, Some(picture)) => vp9_patched(&packet.payload, picture),
+            _ => packet.payload.clone(),
+        };
+        let patch = numbers.picture.filter(|_| packet.codec == Codec::Vp8).and_then(|p| vp8_patch(&payload, p));
+        let mut write = RtpWrite::new(payload_type, numbers.sequence.into(), numbers.timestamp, *captured, payload)
+            .marker(packet.marker)
+            .ext_vals(extensions)
+            .nackable(!packet.codec.is_audio());
+        if let Some(patch) = patch {
+            write = write.vp8_patch(patch);
+        }
+        let mid = *mid;
+        self.guarded(|rtc| match rtc.direct_api().stream_tx_by_mid(mid, None) {
+            Some(stream) => {
+                stream.write_rtp(write);
+                true
+            }
+            None => false,
+        })
+    }
+
+    /// Asks the client for a keyframe of one of its layers.
+    pub(super) fn request_keyframe(&mut self, mid: Mid, rid: Option<Rid>) -> Result<(), Panicked> {
+        self.guarded(|rtc| {
+            if let Some(stream) = rtc.direct_api().stream_rx_by_mid(mid, rid) {
+                stream.request_keyframe(KeyframeRequestKind::Pli);
+            }
+        })
+    }
+
+    /// The bandwidth that the client's slots could use, for the estimator to look for.
+    pub(super) fn set_desired_kbps(&mut self, kbps: u32) -> Result<(), Panicked> {
+        let desired = Bitrate::kbps(u64::from(kbps) * 5 / 4);
+        self.guarded(|rtc| rtc.bwe().set_bitrate(Bitrate::ZERO, desired))
+    }
+
+    pub(super) fn disconnect(&mut self) {
+        let _ = self.guarded(Rtc::disconnect);
+    }
+
+    /// Tells the client, if a door holds its signalling; a door that does not keep up loses it and will find everything
+    /// again when the client resumes.
+    pub(super) fn tell(&mut self, message: ServerMessage, now: Instant) -> Result<(), OutboxFull> {
+        let Signalling::Attached { outbox, .. } = &self.signalling else { return Ok(()) };
+        match outbox.try_send(message) {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::TrySendError::Closed(_)) => {
+                self.detach(now);
+                Ok(())
+            }
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                self.detach(now);
+                Err(OutboxFull)
+            }
+        }
+    }
+
+    pub(super) fn detach(&mut self, now: Instant) {
+        self.signalling = if self.media_only { Signalling::MediaOnly } else { Signalling::Detached { since: now } };
+    }
+
+    /// How long nothing authentic has come.
+    pub(super) fn silence(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.last_received)
+    }
+}
+
+/// A door does not take a client's messages fast enough.
+#[derive(Debug)]
+pub(super) struct OutboxFull;
+
+/// The estimator's starting point.
+pub(super) fn initial_estimate() -> Bitrate {
+    Bitrate::kbps(INITIAL_ESTIMATE_KBPS)
+}
+
+fn codec_of(codec: format::Codec) -> Option<Codec> {
+    Some(match codec {
+        format::Codec::Opus => Codec::Opus,
+        format::Codec::PCMU => Codec::Pcmu,
+        format::Codec::PCMA => Codec::Pcma,
+        format::Codec::Vp8 => Codec::Vp8,
+        format::Codec::Vp9 => Codec::Vp9,
+        format::Codec::H264 => Codec::H264,
+        format::Codec::Av1 => Codec::Av1,
+        _ => return None,
+    })
+}
+
+/// RFC 3550 section 6.4.1: the last sender report ties the publisher's wall clock to its RTP timestamps.
+fn captured_us(packet: &RtpPacket) -> Option<u64> {
+    let report = packet.last_sender_info?;
+    let epoch = report.ntp_time.duration_since(std::time::UNIX_EPOCH).ok()?;
+    let clock_hz = i64::from(packet.time.denom());
+    let since_report = i64::from(packet.header.timestamp.wrapping_sub(report.rtp_time.numer() as u32) as i32);
+    let since_report_us = since_report * 1_000_000 / clock_hz.max(1);
+    u64::try_from(epoch.as_micros()).ok()?.checked_add_signed(since_report_us)
+}

@@ -1,0 +1,104 @@
+//! What a shard counts: kept in plain numbers on the packet path, added to the metrics once a round.
+
+use std::time::Duration;
+
+use isthmus_protocol::signal::LeaveReason;
+use rustc_hash::FxHashMap;
+
+use crate::metrics::Metrics;
+
+pub(super) struct Counters {
+    metrics: Metrics,
+    received: Flow,
+    sent: Flow,
+    drops: FxHashMap<&'static str, u64>,
+    size: (i64, i64),
+}
+
+#[derive(Default)]
+struct Flow {
+    packets: u64,
+    bytes: u64,
+}
+
+impl Flow {
+    fn add(&mut self, bytes: usize) {
+        self.packets += 1;
+        self.bytes += bytes as u64;
+    }
+}
+
+impl Counters {
+    pub(super) fn new(metrics: Metrics) -> Self {
+        Self { metrics, received: Flow::default(), sent: Flow::default(), drops: FxHashMap::default(), size: (0, 0) }
+    }
+
+    /// A media packet of `bytes` payload came from a client.
+    pub(super) fn received(&mut self, bytes: usize) {
+        self.received.add(bytes);
+    }
+
+    /// One went to a client.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.sent.add(bytes);
+    }
+
+    pub(super) fn dropped(&mut self, reason: &'static str) {
+        *self.drops.entry(reason).or_default() += 1;
+    }
+
+    pub(super) fn dropped_many(&mut self, reason: &'static str, count: u64) {
+        *self.drops.entry(reason).or_default() += count;
+    }
+
+    pub(super) fn joined(&self) {
+        self.metrics.joins.inc();
+    }
+
+    pub(super) fn connected(&self, since_join: Duration) {
+        self.metrics.join_seconds.with_label_values(&["media"]).observe(since_join.as_secs_f64());
+    }
+
+    pub(super) fn left(&self, reason: LeaveReason) {
+        self.metrics.leaves.with_label_values(&[leave_reason(reason)]).inc();
+    }
+
+    pub(super) fn forwarded_in(&self, delay: Duration) {
+        self.metrics.forward_delay_seconds.observe(delay.as_secs_f64());
+    }
+
+    /// Participants and rooms of this shard; the gauges hold the sums of all shards.
+    pub(super) fn set_size(&mut self, participants: usize, rooms: usize) {
+        let size = (participants as i64, rooms as i64);
+        self.metrics.participants.add(size.0 - self.size.0);
+        self.metrics.rooms.add(size.1 - self.size.1);
+        self.size = size;
+    }
+
+    /// Adds what was counted since the last time to the metrics.
+    pub(super) fn publish(&mut self) {
+        let packets = &self.metrics.packets;
+        for (direction, flow) in [("in", &mut self.received), ("out", &mut self.sent)] {
+            if flow.packets > 0 {
+                packets.packets.with_label_values(&[direction, "client"]).inc_by(flow.packets);
+                packets.bytes.with_label_values(&[direction, "client"]).inc_by(flow.bytes);
+                *flow = Flow::default();
+            }
+        }
+        for (reason, count) in self.drops.drain() {
+            packets.drops.with_label_values(&[reason]).inc_by(count);
+        }
+    }
+}
+
+const fn leave_reason(reason: LeaveReason) -> &'static str {
+    match reason {
+        LeaveReason::Left => "left",
+        LeaveReason::ConnectionLost => "connection_lost",
+        LeaveReason::NodeLost => "node_lost",
+        LeaveReason::Replaced => "replaced",
+        LeaveReason::Removed => "removed",
+        LeaveReason::Drained => "drained",
+        LeaveReason::Fault => "fault",
+    }
+}

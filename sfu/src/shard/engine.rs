@@ -1,0 +1,532 @@
+//! A shard without its sockets: clients, rooms and links, driven by datagrams, commands and the time.
+//!
+//! One round: input comes in ([`Engine::datagram`], [`Engine::command`], [`Engine::wake`]), then [`Engine::settle`]
+//! polls every client that was touched and carries out what rooms want, then what stands in [`Engine::egress`] is sent.
+
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use isthmus_protocol::{
+    NodeId, ParticipantId, RoomId,
+    node::{ParticipantView, RoomView},
+    peer::PeerMessage,
+    signal::{LeaveReason, ServerMessage},
+};
+use isthmus_relay::Link;
+use rand::{RngCore as _, SeedableRng as _, rngs::StdRng};
+use rustc_hash::{FxHashMap, FxHashSet};
+use slab::Slab;
+use str0m::{
+    Candidate,
+    config::DtlsCert,
+    media::{Mid, Rid},
+    net::{Protocol, Receive},
+};
+
+use super::{
+    client::{Client, Panicked, Polled, Signalling},
+    counters::Counters,
+};
+use crate::core::{
+    demux::{Demux, Destination, Stray},
+    room::{ClientKey, Delivery, Effect, Here, Room, StreamIds, TICK},
+};
+use isthmus_protocol::media::MediaPacket;
+
+/// A client whose media is silent for this long and whose signalling is lost is gone. Browsers send a STUN consent
+/// check at least every 5 s (RFC 7675).
+pub(super) const MEDIA_LOST: Duration = Duration::from_secs(8);
+/// A client without signalling by nature (WHIP, WHEP) is gone after this much silence.
+const MEDIA_ONLY_LOST: Duration = Duration::from_secs(15);
+
+/// A datagram that is to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Outbound {
+    pub protocol: Protocol,
+    pub destination: SocketAddr,
+    /// Its bytes in [`Egress::bytes`].
+    pub length: usize,
+}
+
+/// What a round wants sent, in order. One buffer, used again and again.
+#[derive(Debug, Default)]
+pub(super) struct Egress {
+    pub bytes: Vec<u8>,
+    pub datagrams: Vec<Outbound>,
+}
+
+/// What a shard is, apart from its sockets.
+pub(super) struct Settings {
+    pub index: u8,
+    pub here: Here,
+    /// Where clients reach the shard.
+    pub candidates: Vec<Candidate>,
+    pub udp_candidate: SocketAddr,
+    pub tcp_candidate: Option<SocketAddr>,
+    pub max_participants: usize,
+    pub max_room: usize,
+    pub seed: u64,
+}
+
+pub(super) struct Engine {
+    pub settings: Settings,
+    certificate: DtlsCert,
+    pub clients: Slab<Client>,
+    pub by_participant: FxHashMap<ParticipantId, ClientKey>,
+    pub rooms: FxHashMap<RoomId, Room>,
+    pub demux: Demux,
+    pub links: FxHashMap<NodeId, Link>,
+    /// Which peers have which rooms, also rooms that nobody here is in yet.
+    pub peer_rooms: FxHashMap<RoomId, FxHashSet<NodeId>>,
+    pub streams: StreamIds,
+    pub counters: Counters,
+    pub egress: Egress,
+    pub random: StdRng,
+    pub draining: Option<Instant>,
+    /// TCP addresses that have shown a valid STUN request since this was last taken.
+    pub validated_tcp: Vec<SocketAddr>,
+    touched: Vec<ClientKey>,
+    touched_rooms: FxHashSet<RoomId>,
+    timers: BinaryHeap<Reverse<(Instant, ClientKey)>>,
+    next_tick: Instant,
+}
+
+impl Engine {
+    pub(super) fn new(settings: Settings, certificate: DtlsCert, counters: Counters, now: Instant) -> Self {
+        Self {
+            certificate,
+            clients: Slab::new(),
+            by_participant: FxHashMap::default(),
+            rooms: FxHashMap::default(),
+            demux: Demux::default(),
+            links: FxHashMap::default(),
+            peer_rooms: FxHashMap::default(),
+            streams: StreamIds::new(settings.index),
+            counters,
+            egress: Egress::default(),
+            random: StdRng::seed_from_u64(settings.seed),
+            draining: None,
+            validated_tcp: Vec::new(),
+            touched: Vec::new(),
+            touched_rooms: FxHashSet::default(),
+            timers: BinaryHeap::new(),
+            next_tick: now,
+            settings,
+        }
+    }
+
+    pub(super) fn peer_connection(&self, now: Instant) -> str0m::Rtc {
+        super::negotiation::peer_connection(&self.certificate, &self.settings.candidates, now)
+    }
+
+    pub(super) fn random_sequence(&mut self) -> u16 {
+        self.random.next_u32() as u16
+    }
+
+    /// A datagram came from `source`.
+    pub(super) fn datagram(&mut self, now: Instant, protocol: Protocol, source: SocketAddr, bytes: &[u8]) {
+        let (client, is_stun) = match self.demux.route(source, bytes) {
+            Ok(Destination::Stun(client)) => (client, true),
+            Ok(Destination::Media(client)) => (client, false),
+            Err(stray) => return self.counters.dropped(stray_reason(stray)),
+        };
+        let Some(destination) = self.local_address(protocol) else { return };
+        let Ok(receive) = Receive::new(protocol, source, destination, bytes) else {
+            return self.counters.dropped("malformed");
+        };
+        let Some(state) = self.clients.get_mut(client.0) else { return };
+        match state.receive(now, receive) {
+            Ok(true) => {}
+            Ok(false) => self.counters.dropped("refused_by_session"),
+            Err(Panicked) => return self.fault(client, now),
+        }
+        if is_stun {
+            self.validate(client, protocol, source, destination, now);
+        }
+        self.touch(client);
+    }
+
+    /// If `source` has shown a valid STUN request of `client`, media is taken from it from now on.
+    fn validate(
+        &mut self,
+        key: ClientKey,
+        protocol: Protocol,
+        source: SocketAddr,
+        destination: SocketAddr,
+        now: Instant,
+    ) {
+        /// RFC 7983: a first byte of 20 to 63 is DTLS; the session is only asked whether it would take it.
+        const DTLS_PROBE: [u8; 13] = [22; 13];
+        let Some(client) = self.clients.get_mut(key.0) else { return };
+        if self.demux.is_validated(key, source) {
+            client.last_received = now;
+            return;
+        }
+        let Ok(probe) = Receive::new(protocol, source, destination, &DTLS_PROBE) else { return };
+        match client.has_validated(now, probe) {
+            Ok(true) => {
+                client.last_received = now;
+                client.transport = Some(protocol);
+                self.demux.validate(key, source);
+                if protocol == Protocol::Tcp {
+                    self.validated_tcp.push(source);
+                }
+            }
+            Ok(false) => {}
+            Err(Panicked) => self.fault(key, now),
+        }
+    }
+
+    fn local_address(&self, protocol: Protocol) -> Option<SocketAddr> {
+        match protocol {
+            Protocol::Udp => Some(self.settings.udp_candidate),
+            _ => self.settings.tcp_candidate,
+        }
+    }
+
+    /// The client is polled when the round is settled.
+    pub(super) fn touch(&mut self, client: ClientKey) {
+        if let Some(state) = self.clients.get_mut(client.0).filter(|state| !state.touched) {
+            state.touched = true;
+            self.touched.push(client);
+        }
+    }
+
+    /// The room's wishes are carried out when the round is settled.
+    pub(super) fn touch_room(&mut self, room: &RoomId) {
+        if !self.touched_rooms.contains(room) {
+            self.touched_rooms.insert(room.clone());
+        }
+    }
+
+    /// Wakes what is due at `now`.
+    pub(super) fn wake(&mut self, now: Instant) {
+        while let Some(Reverse((at, client))) = self.timers.peek().copied() {
+            if at > now {
+                break;
+            }
+            self.timers.pop();
+            let Some(state) = self.clients.get_mut(client.0) else { continue };
+            if state.scheduled == Some(at) {
+                state.scheduled = None;
+            }
+            self.touch(client);
+        }
+        if now >= self.next_tick {
+            self.next_tick = now + TICK;
+            let rooms: Vec<RoomId> = self.rooms.keys().cloned().collect();
+            self.touched_rooms.extend(rooms);
+            self.expire(now);
+        }
+    }
+
+    /// When [`Engine::wake`] is due next.
+    pub(super) fn next_wake(&self) -> Instant {
+        self.timers.peek().map_or(self.next_tick, |Reverse((at, _))| (*at).min(self.next_tick))
+    }
+
+    /// Polls every client that was touched and carries out what rooms want, until nothing is left to do.
+    pub(super) fn settle(&mut self, now: Instant) {
+        loop {
+            while let Some(client) = self.touched.pop() {
+                self.drain(client, now);
+            }
+            let rooms: Vec<RoomId> = self.touched_rooms.drain().collect();
+            for room in &rooms {
+                self.settle_room(room, now);
+            }
+            if self.touched.is_empty() && self.touched_rooms.is_empty() {
+                break;
+            }
+        }
+    }
+
+    /// str0m's contract: after any change, poll until it names the time it wants to be woken.
+    fn drain(&mut self, key: ClientKey, now: Instant) {
+        let Some(client) = self.clients.get_mut(key.0) else { return };
+        client.touched = false;
+        if client.wake(now).is_err() {
+            return self.fault(key, now);
+        }
+        while let Some(client) = self.clients.get_mut(key.0) {
+            match client.poll(now) {
+                Ok(Polled::WaitUntil(at)) => return self.schedule(key, at),
+                Ok(Polled::Transmit(transmit)) => {
+                    self.egress.bytes.extend_from_slice(&transmit.contents);
+                    self.egress.datagrams.push(Outbound {
+                        protocol: transmit.proto,
+                        destination: transmit.destination,
+                        length: transmit.contents.len(),
+                    });
+                }
+                Ok(Polled::Packet { mid, rid, packet }) => self.publish(key, (mid, rid), &packet, now),
+                Ok(Polled::KeyframeWanted { mid }) => {
+                    self.in_room_of(key, |room| room.keyframe_wanted(key, mid, now));
+                }
+                Ok(Polled::Estimate { kbps }) => self.estimated(key, kbps, now),
+                Ok(Polled::Connected) => {
+                    self.counters.connected(now.saturating_duration_since(client.joined));
+                    self.in_room_of(key, |_| ());
+                }
+                Ok(Polled::Nothing) => {}
+                Ok(Polled::Closed) => return self.end(key, LeaveReason::Left, now),
+                Err(Panicked) => return self.fault(key, now),
+            }
+        }
+    }
+
+    fn schedule(&mut self, key: ClientKey, at: Instant) {
+        let Some(client) = self.clients.get_mut(key.0) else { return };
+        client.timeout = at;
+        if client.scheduled.is_none_or(|scheduled| at < scheduled) {
+            client.scheduled = Some(at);
+            self.timers.push(Reverse((at, key)));
+        }
+    }
+
+    fn estimated(&mut self, key: ClientKey, kbps: u32, now: Instant) {
+        self.in_room_of(key, |room| room.estimate(key, kbps));
+        if let Some(client) = self.clients.get_mut(key.0) {
+            // If the door is too slow to take it the client is detached, which `tell` has done already.
+            let _ = client.tell(ServerMessage::Bandwidth { estimate_kbps: kbps }, now);
+        }
+    }
+
+    pub(super) fn in_room_of(&mut self, client: ClientKey, work: impl FnOnce(&mut Room)) {
+        let Some(id) = self.clients.get(client.0).map(|client| client.room.clone()) else { return };
+        if let Some(room) = self.rooms.get_mut(&id) {
+            work(room);
+            self.touch_room(&id);
+        }
+    }
+
+    fn publish(&mut self, key: ClientKey, (mid, rid): (Mid, Option<Rid>), packet: &MediaPacket, now: Instant) {
+        self.counters.received(packet.payload.len());
+        let Self { clients, rooms, links, counters, touched, .. } = self;
+        let Some(id) = clients.get(key.0).map(|client| client.room.clone()) else { return };
+        let Some(room) = rooms.get_mut(&id) else { return };
+        let mut faults = Vec::new();
+        let deliver =
+            |delivery: Delivery<'_>| forward(clients, links, counters, touched, &mut faults, packet, delivery);
+        if let Err(unwanted) = room.packet_from_client((key, mid, rid), packet, now, deliver) {
+            counters.dropped(unwanted.reason());
+        }
+        self.after_forwarding(&id, faults, now);
+    }
+
+    /// A packet that a peer relays, under a number that this shard chose.
+    pub(super) fn relayed(&mut self, node: &NodeId, stream: u32, packet: &MediaPacket, now: Instant) {
+        let Some(id) = self.streams.room(stream).cloned() else { return self.counters.dropped("unknown_stream") };
+        let Self { clients, rooms, links, counters, touched, .. } = self;
+        let Some(room) = rooms.get_mut(&id) else { return };
+        let mut faults = Vec::new();
+        let deliver =
+            |delivery: Delivery<'_>| forward(clients, links, counters, touched, &mut faults, packet, delivery);
+        if let Err(unwanted) = room.packet_from_peer(node, stream, packet, now, deliver) {
+            counters.dropped(unwanted.reason());
+        }
+        self.after_forwarding(&id, faults, now);
+    }
+
+    fn after_forwarding(&mut self, room: &RoomId, faults: Vec<ClientKey>, now: Instant) {
+        if self.rooms.get(room).is_some_and(Room::is_urgent) {
+            self.touch_room(room);
+        }
+        for client in faults {
+            self.fault(client, now);
+        }
+    }
+
+    fn settle_room(&mut self, id: &RoomId, now: Instant) {
+        let Some(room) = self.rooms.get_mut(id) else { return };
+        room.tick(now, &mut self.streams);
+        for effect in room.take_effects() {
+            self.carry_out(effect, now);
+        }
+        self.drop_empty_room(id);
+    }
+
+    fn carry_out(&mut self, effect: Effect, now: Instant) {
+        match effect {
+            Effect::Signal { client, message } => self.tell(client, message, now),
+            Effect::Peer { node, message } => self.tell_peer(&node, message),
+            Effect::Keyframe { client, mid, rid } => {
+                let asked = self.clients.get_mut(client.0).map(|state| state.request_keyframe(mid, rid));
+                self.after(client, asked, now);
+            }
+            Effect::DesiredBandwidth { client, kbps } => {
+                let asked = self.clients.get_mut(client.0).map(|state| state.set_desired_kbps(kbps));
+                self.after(client, asked, now);
+            }
+            Effect::Ended { client, reason } => self.end(client, reason, now),
+        }
+    }
+
+    fn after(&mut self, client: ClientKey, result: Option<Result<(), Panicked>>, now: Instant) {
+        match result {
+            Some(Ok(())) => self.touch(client),
+            Some(Err(Panicked)) => self.fault(client, now),
+            None => {}
+        }
+    }
+
+    pub(super) fn tell(&mut self, client: ClientKey, message: ServerMessage, now: Instant) {
+        let Some(state) = self.clients.get_mut(client.0) else { return };
+        if state.tell(message, now).is_err() {
+            self.counters.dropped("outbox_full");
+        }
+    }
+
+    pub(super) fn tell_peer(&mut self, node: &NodeId, message: PeerMessage) {
+        let Some(link) = self.links.get(node) else { return };
+        if link.control(message).is_err() {
+            // The relay resets a link whose control queue is full; both sides then begin anew.
+            self.counters.dropped("link_control_full");
+        }
+    }
+
+    pub(super) fn tell_all_peers(&mut self, message: &PeerMessage) {
+        let nodes: Vec<NodeId> = self.links.keys().cloned().collect();
+        for node in nodes {
+            self.tell_peer(&node, message.clone());
+        }
+    }
+
+    /// A panic in a client's peer connection ends that client alone.
+    fn fault(&mut self, client: ClientKey, now: Instant) {
+        self.counters.dropped("participant_panic");
+        tracing::error!(client = client.0, "a participant's peer connection panicked; the participant is ended");
+        self.end(client, LeaveReason::Fault, now);
+    }
+
+    /// Ends a stay: the client is told, then forgotten, and the room with it if it was the last.
+    pub(super) fn end(&mut self, key: ClientKey, reason: LeaveReason, now: Instant) {
+        let Some(mut client) = self.clients.try_remove(key.0) else { return };
+        // What the client is told last may find a full queue; its socket is closed all the same.
+        let _ = client.tell(ServerMessage::Ended { reason }, now);
+        client.disconnect();
+        while let Ok(Polled::Transmit(transmit)) = client.poll(now) {
+            self.egress.bytes.extend_from_slice(&transmit.contents);
+            let (protocol, destination) = (transmit.proto, transmit.destination);
+            self.egress.datagrams.push(Outbound { protocol, destination, length: transmit.contents.len() });
+        }
+        self.demux.remove(key);
+        if client.touched {
+            self.touched.retain(|touched| *touched != key);
+        }
+        if self.by_participant.get(&client.participant) == Some(&key) {
+            self.by_participant.remove(&client.participant);
+        }
+        if let Some(room) = self.rooms.get_mut(&client.room) {
+            room.leave(key, reason);
+            self.touch_room(&client.room);
+        }
+        self.counters.left(reason);
+    }
+
+    fn drop_empty_room(&mut self, id: &RoomId) {
+        if self.rooms.get(id).is_some_and(Room::is_empty) {
+            self.rooms.remove(id);
+            self.streams.forget_room(id);
+            self.tell_all_peers(&PeerMessage::RoomClosed { room: id.clone() });
+        }
+    }
+
+    /// Ends stays whose time is over.
+    fn expire(&mut self, now: Instant) {
+        let grace = Duration::from_secs(u64::from(isthmus_protocol::signal::RESUME_GRACE_S));
+        let over = |client: &Client| match &client.signalling {
+            Signalling::Attached { .. } => None,
+            Signalling::MediaOnly => (client.silence(now) > MEDIA_ONLY_LOST).then_some(LeaveReason::ConnectionLost),
+            Signalling::Detached { since } => {
+                let waited = now.saturating_duration_since(*since);
+                let silent = client.silence(now) > MEDIA_LOST && waited > MEDIA_LOST;
+                (waited > grace || silent).then_some(LeaveReason::ConnectionLost)
+            }
+        };
+        let drained = self.draining.is_some_and(|deadline| now >= deadline);
+        let ended: Vec<(ClientKey, LeaveReason)> = self
+            .clients
+            .iter()
+            .filter_map(|(key, client)| {
+                let reason = if drained { Some(LeaveReason::Drained) } else { over(client) };
+                reason.map(|reason| (ClientKey(key), reason))
+            })
+            .collect();
+        for (client, reason) in ended {
+            self.end(client, reason, now);
+        }
+        self.counters.set_size(self.clients.len(), self.rooms.len());
+    }
+
+    /// Every room with someone here, for operators.
+    pub(super) fn describe_rooms(&self) -> Vec<RoomView> {
+        let local = |id: &RoomId| {
+            self.clients.iter().filter(|(_, client)| client.room == *id).map(|(_, client)| describe(client)).collect()
+        };
+        self.rooms
+            .iter()
+            .map(|(id, room)| RoomView {
+                room: id.clone(),
+                local: local(id),
+                remote: room.remote_participants().cloned().collect(),
+                peers: room.peers().cloned().collect(),
+            })
+            .collect()
+    }
+}
+
+/// Hands one packet to one receiver. Not a method: the room it comes from is borrowed meanwhile.
+fn forward(
+    clients: &mut Slab<Client>,
+    links: &FxHashMap<NodeId, Link>,
+    counters: &mut Counters,
+    touched: &mut Vec<ClientKey>,
+    faults: &mut Vec<ClientKey>,
+    packet: &MediaPacket,
+    delivery: Delivery<'_>,
+) {
+    match delivery {
+        Delivery::Client { client, outgoing } => match clients.get_mut(client.0).map(|state| state.send(&outgoing)) {
+            Some(Ok(true)) => {
+                counters.sent(packet.payload.len());
+                if let Some(state) = clients.get_mut(client.0).filter(|state| !state.touched) {
+                    state.touched = true;
+                    touched.push(client);
+                }
+            }
+            Some(Ok(false)) => counters.dropped("not_sendable"),
+            Some(Err(Panicked)) => faults.push(client),
+            None => {}
+        },
+        Delivery::Peer { node, stream } => {
+            let sent = links.get(node).map(|link| link.media(stream, packet.clone()));
+            if !matches!(sent, Some(Ok(()))) {
+                counters.dropped("link_media_full");
+            }
+        }
+    }
+}
+
+fn describe(client: &Client) -> ParticipantView {
+    ParticipantView {
+        id: client.participant.clone(),
+        connected: client.connected,
+        attached: matches!(client.signalling, Signalling::Attached { .. }),
+        transport: client.transport.map(|protocol| if protocol == Protocol::Udp { "udp" } else { "tcp" }.to_owned()),
+        tracks: 0,
+        estimate_kbps: client.estimate_kbps,
+    }
+}
+
+const fn stray_reason(stray: Stray) -> &'static str {
+    match stray {
+        Stray::UnvalidatedAddress => "unvalidated_address",
+        Stray::UnknownSession => "unknown_session",
+        Stray::MalformedStun => "malformed_stun",
+    }
+}

@@ -1,0 +1,234 @@
+//! A shard: one thread with its own sockets, clients and rooms. Nothing on it is shared, locked or awaited.
+//!
+//! | file             | part                                                            |
+//! |------------------|-----------------------------------------------------------------|
+//! | `engine.rs`      | clients, rooms and links, driven by datagrams, commands and time |
+//! | `sessions.rs`    | what doors and peers ask                                        |
+//! | `negotiation.rs` | offers and answers                                              |
+//! | `client.rs`      | one peer connection                                             |
+//! | `udp.rs`, `tcp.rs` | sockets                                                       |
+//! | `inbox.rs`       | how other threads reach a shard                                 |
+
+mod client;
+mod counters;
+mod engine;
+mod inbox;
+mod negotiation;
+mod sessions;
+mod tcp;
+mod udp;
+
+use std::{
+    io,
+    net::SocketAddr,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use mio::{Events, Interest, Poll, Token};
+use str0m::{
+    Candidate,
+    config::DtlsCert,
+    net::{Protocol, TcpType},
+};
+
+pub(crate) use inbox::Inbox;
+pub(crate) use sessions::Command;
+
+use self::{
+    counters::Counters,
+    engine::{Engine, Settings},
+    inbox::Letters,
+    tcp::{Sent, Tcp},
+    udp::Udp,
+};
+use crate::{config::Config, core::room::Here, metrics::Metrics};
+
+const WAKE: Token = Token(0);
+const UDP: Token = Token(1);
+const LISTENER: Token = Token(2);
+const FIRST_CONNECTION: usize = 16;
+/// Reads per round before the round is settled, so that a flood does not keep what was read from going out.
+const MAX_READS: usize = 4;
+/// How often TCP connections that never spoke STUN are looked for.
+const TCP_SWEEP: Duration = Duration::from_secs(1);
+
+/// A started shard.
+pub(crate) struct Shard {
+    pub inbox: Inbox,
+    /// Where clients reach it.
+    pub address: SocketAddr,
+    pub thread: JoinHandle<()>,
+}
+
+/// The sockets and the engine of one thread.
+struct Runtime {
+    poll: Poll,
+    udp: Udp,
+    tcp: Option<Tcp>,
+    letters: Letters,
+    engine: Engine,
+    next_sweep: Instant,
+}
+
+/// Starts shard `index`.
+pub(crate) fn start(
+    index: u8,
+    config: &Config,
+    here: Here,
+    certificate: DtlsCert,
+    metrics: Metrics,
+) -> io::Result<Shard> {
+    let port = match config.media_listen.port() {
+        0 => 0,
+        base => base.checked_add(u16::from(index)).ok_or_else(|| io::Error::other("more shards than ports"))?,
+    };
+    let udp = Udp::bind(SocketAddr::new(config.media_listen.ip(), port))?;
+    let bound = udp.socket.local_addr()?;
+    let tcp = config.media_tcp.then(|| Tcp::bind(bound, FIRST_CONNECTION)).transpose()?;
+    let address = SocketAddr::new(config.media_advertise.unwrap_or(bound.ip()), bound.port());
+    let settings = settings(index, config, here, address, tcp.is_some())?;
+    let poll = Poll::new()?;
+    let (inbox, letters) = inbox::create(poll.registry(), WAKE)?;
+    let now = clock();
+    let engine = Engine::new(settings, certificate, Counters::new(metrics), now);
+    let mut runtime = Runtime { poll, udp, tcp, letters, engine, next_sweep: now };
+    runtime.register()?;
+    let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || runtime.run())?;
+    Ok(Shard { inbox, address, thread })
+}
+
+fn settings(index: u8, config: &Config, here: Here, address: SocketAddr, tcp: bool) -> io::Result<Settings> {
+    if address.ip().is_unspecified() {
+        let advice = "set sfu.media_advertise: clients cannot be told to send to an unspecified address";
+        return Err(io::Error::other(advice));
+    }
+    let udp_candidate = Candidate::host(address, Protocol::Udp).map_err(io::Error::other)?;
+    let tcp_candidate = Candidate::builder().tcp().host(address).tcptype(TcpType::Passive).build();
+    let mut candidates = vec![udp_candidate];
+    if tcp {
+        candidates.push(tcp_candidate.map_err(io::Error::other)?);
+    }
+    Ok(Settings {
+        index,
+        here,
+        candidates,
+        udp_candidate: address,
+        tcp_candidate: tcp.then_some(address),
+        max_participants: config.max_participants.div_ceil(usize::from(config.shard_count())),
+        max_room: config.max_room_participants,
+        seed: rand::random(),
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shard's loop is where the time comes from")]
+fn clock() -> Instant {
+    Instant::now()
+}
+
+impl Runtime {
+    fn register(&mut self) -> io::Result<()> {
+        self.poll.registry().register(&mut self.udp.socket, UDP, Interest::READABLE)?;
+        if let Some(tcp) = &mut self.tcp {
+            tcp.register(self.poll.registry(), LISTENER)?;
+        }
+        Ok(())
+    }
+
+    /// Wait, read, settle, send, until told to stop.
+    fn run(&mut self) {
+        let mut events = Events::with_capacity(256);
+        let mut udp_has_more = true;
+        loop {
+            let wait =
+                if udp_has_more { Duration::ZERO } else { self.engine.next_wake().saturating_duration_since(clock()) };
+            if let Err(error) = self.poll.poll(&mut events, Some(wait)).or_else(not_interrupted) {
+                tracing::error!(%error, "a shard cannot wait for its sockets any more; it stops");
+                return;
+            }
+            let now = clock();
+            udp_has_more |= events.iter().any(|event| event.token() == UDP);
+            if udp_has_more {
+                udp_has_more = self.read_udp(now);
+            }
+            self.read_tcp(&events, now);
+            let goes_on = self.letters.take(|command| self.engine.command(command, now));
+            self.engine.wake(now);
+            self.engine.settle(now);
+            self.send();
+            self.engine.counters.forwarded_in(clock().saturating_duration_since(now));
+            self.engine.counters.publish();
+            if !goes_on {
+                return;
+            }
+        }
+    }
+
+    /// Whether there is more to read than one round takes.
+    fn read_udp(&mut self, now: Instant) -> bool {
+        for _ in 0..MAX_READS {
+            let engine = &mut self.engine;
+            match self.udp.receive(|source, bytes| engine.datagram(now, Protocol::Udp, source, bytes)) {
+                Ok(true) => {}
+                Ok(false) => return false,
+                // An ICMP error of an earlier send shows up here; the socket is fine.
+                Err(_) => self.engine.counters.dropped("socket_error"),
+            }
+        }
+        true
+    }
+
+    fn read_tcp(&mut self, events: &Events, now: Instant) {
+        let Some(tcp) = &mut self.tcp else { return };
+        for event in events {
+            match event.token() {
+                WAKE | UDP => {}
+                LISTENER => {
+                    let refused = tcp.accept(self.poll.registry(), now);
+                    self.engine.counters.dropped_many("tcp_connection_refused", refused as u64);
+                }
+                token => {
+                    let engine = &mut self.engine;
+                    tcp.ready(token, |source, bytes| engine.datagram(now, Protocol::Tcp, source, bytes));
+                }
+            }
+        }
+        for address in self.engine.validated_tcp.drain(..) {
+            tcp.validate(address);
+        }
+        if now >= self.next_sweep {
+            self.next_sweep = now + TCP_SWEEP;
+            tcp.expire(now);
+        }
+    }
+
+    fn send(&mut self) {
+        let egress = &mut self.engine.egress;
+        let mut offset = 0;
+        let (mut backlogged, mut unconnected) = (0, 0);
+        for outbound in egress.datagrams.drain(..) {
+            let bytes = &egress.bytes[offset..offset + outbound.length];
+            offset += outbound.length;
+            if outbound.protocol == Protocol::Udp {
+                self.udp.queue(outbound.destination, bytes);
+                continue;
+            }
+            match self.tcp.as_mut().map_or(Sent::NoConnection, |tcp| tcp.send(outbound.destination, bytes)) {
+                Sent::Queued => {}
+                Sent::Backlogged => backlogged += 1,
+                Sent::NoConnection => unconnected += 1,
+            }
+        }
+        egress.bytes.clear();
+        let dropped = self.udp.flush().dropped;
+        for (reason, count) in [("socket_full", dropped), ("tcp_backlog", backlogged), ("tcp_closed", unconnected)] {
+            if count > 0 {
+                self.engine.counters.dropped_many(reason, count);
+            }
+        }
+    }
+}
+
+fn not_interrupted(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::Interrupted { Ok(()) } else { Err(error) }
+}

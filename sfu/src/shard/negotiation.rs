@@ -1,0 +1,216 @@
+//! Offers and answers: what str0m is configured with, what an offer says, and the answer to it.
+
+use std::time::Instant;
+
+use isthmus_protocol::{
+    problem::Code,
+    signal::{self, Kind, Source},
+};
+use str0m::{
+    Candidate, Rtc, RtcConfig,
+    change::SdpOffer,
+    config::{DtlsCert, DtlsVersion},
+    format::CodecConfig,
+    media::{MediaKind, Mid, Pt, Rid, Rids},
+};
+
+use super::client::{Client, Panicked, initial_estimate};
+use crate::core::room::{OfferedTrack, SlotOffer};
+
+/// The most m-lines of one offer: 8 tracks, 3 voices, 49 pictures.
+const MAX_M_LINES: usize = 64;
+
+/// A refused offer.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub code: Code,
+    pub detail: String,
+}
+
+impl From<Panicked> for Refused {
+    fn from(_: Panicked) -> Self {
+        Self { code: Code::Internal, detail: "the offer could not be handled; join again".into() }
+    }
+}
+
+/// What an accepted offer means.
+pub(super) struct Negotiated {
+    pub answer: String,
+    pub tracks: Vec<OfferedTrack>,
+    pub slots: Vec<SlotOffer>,
+}
+
+/// A peer connection ready for a client's offer, reachable at `candidates`.
+pub(super) fn peer_connection(certificate: &DtlsCert, candidates: &[Candidate], now: Instant) -> Rtc {
+    let mut config = RtcConfig::new()
+        .set_dtls_cert(certificate.clone())
+        // DTLS 1.2 is what negotiates AES-GCM with browsers, the suite the hardware does fastest.
+        .set_dtls_version(DtlsVersion::Dtls12)
+        .set_ice_lite(true)
+        .set_rtp_mode(true)
+        .set_stats_interval(None)
+        .enable_bwe(Some(initial_estimate()))
+        .clear_codecs()
+        .enable_opus(true, true)
+        .enable_pcmu(true, false)
+        .enable_pcma(true, false)
+        .enable_vp8(true)
+        .enable_vp9(true)
+        .enable_av1(true);
+    add_h264(config.codec_config());
+    let mut rtc = config.build(now);
+    for candidate in candidates {
+        rtc.add_local_candidate(candidate.clone());
+    }
+    rtc
+}
+
+/// One profile alone, so that whoever publishes H.264 is understood by whoever takes it: constrained baseline,
+/// packetization mode 1 (RFC 7742 section 6.2).
+fn add_h264(codecs: &mut CodecConfig) {
+    const CONSTRAINED_BASELINE: u32 = 0x42_e0_1f;
+    codecs.add_h264(Pt::from(125), Some(Pt::from(107)), true, CONSTRAINED_BASELINE);
+}
+
+/// Accepts `sdp` for `client`. `first_sequence` gives each new slot a random number below 2^15.
+pub(super) fn accept(
+    client: &mut Client,
+    sdp: &str,
+    described: &[signal::OfferedTrack],
+    mut first_sequence: impl FnMut() -> u16,
+) -> Result<Negotiated, Refused> {
+    let mids = mids(sdp)?;
+    let offer = SdpOffer::from_sdp_string(sdp).map_err(|error| invalid(&error.to_string()))?;
+    let answer =
+        client.guarded(|rtc| rtc.sdp_api().accept_offer(offer))?.map_err(|error| invalid(&error.to_string()))?;
+    client.learn_payload_types(&mids);
+    let (mut tracks, mut slots) = (Vec::new(), Vec::new());
+    for mid in mids {
+        let Some((kind, receives, sends, rids)) = client.guarded(|rtc| media_line(rtc, mid))? else { continue };
+        if receives {
+            tracks.push(track(mid, kind, rids, described));
+        }
+        if sends {
+            let codecs = client.codecs_on(mid);
+            slots.push(SlotOffer { mid, kind, codecs, first_sequence: first_sequence() & 0x7fff });
+        }
+    }
+    if !tracks.is_empty() && !client.grants.publish {
+        return Err(Refused { code: Code::Forbidden, detail: "the token does not allow to publish".into() });
+    }
+    let answer = pair_first_slots(&answer.to_sdp_string(), &slots);
+    Ok(Negotiated { answer, tracks, slots })
+}
+
+fn invalid(detail: &str) -> Refused {
+    let detail: String = detail.chars().take(200).collect();
+    Refused { code: Code::InvalidSdp, detail: format!("the offer was not understood: {detail}") }
+}
+
+/// The m-lines in order, by their `a=mid` (RFC 8843 section 7.1 makes it mandatory where BUNDLE is used).
+fn mids(sdp: &str) -> Result<Vec<Mid>, Refused> {
+    if sdp.len() > signal::MAX_SDP_BYTES {
+        return Err(Refused { code: Code::TooLarge, detail: "the session description is too large".into() });
+    }
+    let mids: Vec<Mid> = sdp.lines().filter_map(|line| line.trim_end().strip_prefix("a=mid:")).map(Mid::from).collect();
+    if mids.len() > MAX_M_LINES {
+        return Err(Refused { code: Code::TooLarge, detail: format!("more than {MAX_M_LINES} m-lines") });
+    }
+    Ok(mids)
+}
+
+fn media_line(rtc: &mut Rtc, mid: Mid) -> Option<(Kind, bool, bool, Vec<Rid>)> {
+    let media = rtc.media(mid)?;
+    let kind = match media.kind() {
+        MediaKind::Audio => Kind::Audio,
+        MediaKind::Video => Kind::Video,
+    };
+    let rids = match media.rids_rx() {
+        Rids::Specific(rids) => rids.clone(),
+        Rids::None | Rids::Any => Vec::new(),
+    };
+    Some((kind, media.direction().is_receiving(), media.direction().is_sending(), rids))
+}
+
+fn track(mid: Mid, kind: Kind, mut rids: Vec<Rid>, described: &[signal::OfferedTrack]) -> OfferedTrack {
+    rids.sort_by_key(|rid| rid_rank(rid));
+    let described = described.iter().find(|track| track.mid == *mid).filter(|track| track.source.kind() == kind);
+    let default = match kind {
+        Kind::Audio => Source::Microphone,
+        Kind::Video => Source::Camera,
+    };
+    let source = described.map_or(default, |track| track.source);
+    OfferedTrack { mid, source, muted: described.is_some_and(|track| track.muted), rids }
+}
+
+/// Lowest first. RFC 8853 leaves the order to the offerer; the names in use say which is which: q, h, f for quarter,
+/// half and full, l, m, h for low, middle and high, or numbers.
+fn rid_rank(rid: &str) -> (u8, String) {
+    let rank = match rid {
+        "q" | "l" | "low" => 0,
+        "h" | "m" | "half" | "mid" | "medium" => 1,
+        "f" | "full" | "high" => 2,
+        _ => 1,
+    };
+    (rank, rid.to_owned())
+}
+
+/// Gives the first audio and the first video slot one media stream id, so that in a call of two the browser keeps voice
+/// and picture together (RFC 8830).
+fn pair_first_slots(answer: &str, slots: &[SlotOffer]) -> String {
+    const PAIR: &str = "isthmus-pair";
+    let first = |kind| slots.iter().find(|slot| slot.kind == kind).map(|slot| slot.mid.to_string());
+    let paired: Vec<String> = [first(Kind::Audio), first(Kind::Video)].into_iter().flatten().collect();
+    let mut sections: Vec<String> = Vec::new();
+    for line in answer.lines() {
+        if line.starts_with("m=") || sections.is_empty() {
+            sections.push(String::new());
+        }
+        if let Some(section) = sections.last_mut() {
+            section.push_str(line);
+            section.push_str("\r\n");
+        }
+    }
+    let is_paired = |section: &str| paired.iter().any(|mid| section.contains(&format!("a=mid:{mid}\r\n")));
+    sections
+        .into_iter()
+        .map(|section| if is_paired(&section) { with_stream_id(&section, PAIR) } else { section })
+        .collect()
+}
+
+fn with_stream_id(section: &str, stream_id: &str) -> String {
+    let line = |line: &str| -> String {
+        let Some((head, ids)) = line.split_once("msid:") else { return line.to_owned() };
+        match ids.split_once(' ') {
+            Some((_, track_id)) => format!("{head}msid:{stream_id} {track_id}"),
+            None => format!("{head}msid:{stream_id}"),
+        }
+    };
+    section.lines().map(|l| line(l) + "\r\n").collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(mid: &str, kind: Kind) -> SlotOffer {
+        SlotOffer { mid: Mid::from(mid), kind, codecs: Vec::new(), first_sequence: 0 }
+    }
+
+    #[test]
+    fn the_first_voice_and_picture_share_a_stream() {
+        let answer = "v=0\r\nm=audio 9 X 1\r\na=mid:1\r\na=msid:aa bb\r\nm=video 9 X 1\r\na=mid:2\r\na=msid:cc dd\r\n\
+                      m=video 9 X 1\r\na=mid:3\r\na=msid:ee ff\r\n";
+        let slots = [slot("1", Kind::Audio), slot("2", Kind::Video), slot("3", Kind::Video)];
+        let paired = pair_first_slots(answer, &slots);
+        assert!(paired.contains("a=msid:isthmus-pair bb\r\n") && paired.contains("a=msid:isthmus-pair dd\r\n"));
+        assert!(paired.contains("a=msid:ee ff\r\n"), "other slots stay apart");
+    }
+
+    #[test]
+    fn layers_are_ordered_lowest_first() {
+        let mut rids = [Rid::from("f"), Rid::from("q"), Rid::from("h")];
+        rids.sort_by_key(|rid| rid_rank(rid));
+        assert_eq!(rids, [Rid::from("q"), Rid::from("h"), Rid::from("f")]);
+    }
+}

@@ -1,0 +1,333 @@
+//! What doors and peers ask of a shard: sessions, their messages, and the news of other nodes.
+
+use std::time::{Duration, Instant};
+
+use isthmus_protocol::{
+    NodeId, ParticipantId, RoomId,
+    node::{Intent, RoomView, Session},
+    peer::PeerMessage,
+    problem::Code,
+    signal::{ClientMessage, LeaveReason, MAX_CANDIDATE_BYTES, MAX_TILES, OfferedTrack, ServerMessage},
+};
+use isthmus_relay::{Link, MeshEvent};
+use str0m::{Candidate, media::Mid};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    client::{Client, Identity, Signalling},
+    engine::Engine,
+    negotiation::{self, Refused},
+};
+use crate::core::room::{ClientKey, Joining, Room};
+
+/// Something for a shard to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// A door opened a session's stream.
+    Open {
+        session: Session,
+        /// Tells this holding of the session from later ones.
+        attachment: u64,
+        outbox: mpsc::Sender<ServerMessage>,
+    },
+    /// A client's message.
+    Message { participant: ParticipantId, attachment: u64, message: ClientMessage },
+    /// A session's stream ended.
+    Detached { participant: ParticipantId, attachment: u64 },
+    /// News of a peer.
+    Mesh(MeshEvent),
+    /// Take no new rooms, ask clients to move, end what is left after the deadline.
+    Drain { deadline_s: u32 },
+    /// Every room with someone here.
+    Rooms { reply: oneshot::Sender<Vec<RoomView>> },
+    /// End every session and stop.
+    Stop,
+}
+
+impl Engine {
+    /// Carries out a command. Whether the shard goes on.
+    pub(super) fn command(&mut self, command: Command, now: Instant) -> bool {
+        match command {
+            Command::Open { session, attachment, outbox } => self.open(session, attachment, outbox, now),
+            Command::Message { participant, attachment, message } => {
+                if let Some(client) = self.attached(&participant, attachment) {
+                    self.message(client, message, now);
+                }
+            }
+            Command::Detached { participant, attachment } => {
+                if let Some(client) = self.attached(&participant, attachment) {
+                    self.clients[client.0].detach(now);
+                }
+            }
+            Command::Mesh(event) => self.mesh(event, now),
+            Command::Drain { deadline_s } => self.drain_all(deadline_s, now),
+            Command::Rooms { reply } => drop(reply.send(self.describe_rooms())),
+            Command::Stop => {
+                let everyone: Vec<ClientKey> = self.clients.iter().map(|(key, _)| ClientKey(key)).collect();
+                for client in everyone {
+                    self.end(client, LeaveReason::Drained, now);
+                }
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The client whose signalling `attachment` holds.
+    fn attached(&self, participant: &ParticipantId, attachment: u64) -> Option<ClientKey> {
+        let client = *self.by_participant.get(participant)?;
+        let holds = |client: &Client| matches!(client.signalling, Signalling::Attached { attachment: a, .. } if a == attachment);
+        self.clients.get(client.0).is_some_and(holds).then_some(client)
+    }
+
+    fn open(&mut self, session: Session, attachment: u64, outbox: mpsc::Sender<ServerMessage>, now: Instant) {
+        let result = match session.intent.clone() {
+            Intent::Join { participant, name, replaces, media_only } => {
+                let identity = Identity {
+                    participant,
+                    room: session.room,
+                    identity: session.identity,
+                    grants: session.grants,
+                    media_only,
+                };
+                self.join(identity, name, replaces, attachment, &outbox, now)
+            }
+            Intent::Resume { participant } => self.resume(&session, &participant, attachment, &outbox, now),
+        };
+        if let Err(refused) = result {
+            // The queue is new and empty; if the door is gone already nobody is left to be told.
+            let _ = outbox.try_send(refused.into_message(true));
+        }
+    }
+
+    fn join(
+        &mut self,
+        who: Identity,
+        name: String,
+        replaces: Option<ParticipantId>,
+        attachment: u64,
+        outbox: &mpsc::Sender<ServerMessage>,
+        now: Instant,
+    ) -> Result<(), Refused> {
+        self.admit(&who)?;
+        let joining = Joining {
+            participant: who.participant.clone(),
+            identity: who.identity.clone(),
+            name,
+            grants: who.grants,
+            replaces,
+        };
+        let room = who.room.clone();
+        let rtc = self.peer_connection(now);
+        let signalling = Signalling::Attached { attachment, outbox: outbox.clone() };
+        let client = ClientKey(self.clients.insert(Client::new(who, rtc, signalling, now)));
+        self.by_participant.insert(joining.participant.clone(), client);
+        let fragment = self.clients[client.0].credentials().ufrag;
+        self.demux.set_user_fragment(client, &fragment);
+        self.room_for(&room).join(client, joining);
+        self.touch_room(&room);
+        self.touch(client);
+        self.counters.joined();
+        Ok(())
+    }
+
+    fn admit(&self, who: &Identity) -> Result<(), Refused> {
+        let refuse = |code, detail: &str| Err(Refused { code, detail: detail.into() });
+        if self.draining.is_some() {
+            return refuse(Code::Draining, "this point of presence is draining; join through another");
+        }
+        if self.by_participant.contains_key(&who.participant) {
+            return refuse(Code::Conflict, "that participant id is taken; try again");
+        }
+        if self.clients.len() >= self.settings.max_participants {
+            return refuse(Code::Unavailable, "the node has as many participants as it may have");
+        }
+        let in_room = self.rooms.get(&who.room).map_or(0, Room::len);
+        if in_room >= self.settings.max_room {
+            return refuse(Code::RoomFull, "the room has as many participants as it may have");
+        }
+        Ok(())
+    }
+
+    /// The room, opened if need be: peers are told, and those that have it too tell who is there.
+    fn room_for(&mut self, id: &RoomId) -> &mut Room {
+        if !self.rooms.contains_key(id) {
+            let mut room = Room::new(id.clone(), self.settings.here.clone());
+            for node in self.peer_rooms.get(id).into_iter().flatten() {
+                room.peer_opened(node);
+            }
+            self.rooms.insert(id.clone(), room);
+            self.tell_all_peers(&PeerMessage::RoomOpened { room: id.clone() });
+        }
+        self.rooms.entry(id.clone()).or_insert_with(|| Room::new(id.clone(), self.settings.here.clone()))
+    }
+
+    fn resume(
+        &mut self,
+        session: &Session,
+        participant: &ParticipantId,
+        attachment: u64,
+        outbox: &mpsc::Sender<ServerMessage>,
+        now: Instant,
+    ) -> Result<(), Refused> {
+        let gone = || Refused { code: Code::SessionGone, detail: "the session is gone; join again".into() };
+        let key = *self.by_participant.get(participant).ok_or_else(gone)?;
+        let client = self.clients.get_mut(key.0).ok_or_else(gone)?;
+        // Whose session it is decides, not who asks first: the door has checked the token's room and identity.
+        if client.identity != session.identity || client.room != session.room {
+            return Err(gone());
+        }
+        client.detach(now);
+        client.signalling = Signalling::Attached { attachment, outbox: outbox.clone() };
+        let may_publish = client.grants.publish;
+        self.in_room_of(key, |room| room.welcome(key, may_publish, true));
+        Ok(())
+    }
+
+    fn message(&mut self, client: ClientKey, message: ClientMessage, now: Instant) {
+        let result = match message {
+            ClientMessage::Offer { revision, sdp, tracks } => self.offer(client, revision, &sdp, &tracks, now),
+            ClientMessage::Candidate { candidate } => self.candidate(client, &candidate, now),
+            ClientMessage::View { tiles } if tiles.len() > MAX_TILES => {
+                Err(Refused { code: Code::TooLarge, detail: format!("a view has at most {MAX_TILES} tiles") })
+            }
+            ClientMessage::View { tiles } => {
+                self.in_room_of(client, |room| room.view(client, tiles));
+                Ok(())
+            }
+            ClientMessage::Mute { mid, muted } => {
+                self.in_room_of(client, |room| room.mute(client, Mid::from(mid.as_str()), muted));
+                Ok(())
+            }
+            ClientMessage::Ping { id } => {
+                self.tell(client, ServerMessage::Pong { id }, now);
+                Ok(())
+            }
+            ClientMessage::Leave => {
+                self.end(client, LeaveReason::Left, now);
+                Ok(())
+            }
+            ClientMessage::Hello(_) => {
+                Err(Refused { code: Code::Conflict, detail: "the session stands already; hello comes first".into() })
+            }
+        };
+        if let Err(refused) = result {
+            self.tell(client, refused.into_message(false), now);
+        }
+    }
+
+    fn offer(
+        &mut self,
+        key: ClientKey,
+        revision: u32,
+        sdp: &str,
+        described: &[OfferedTrack],
+        now: Instant,
+    ) -> Result<(), Refused> {
+        let base = self.random_sequence();
+        let Some(client) = self.clients.get_mut(key.0) else { return Ok(()) };
+        let mut next = base;
+        let negotiated = negotiation::accept(client, sdp, described, || {
+            next = next.wrapping_mul(31).wrapping_add(7);
+            next
+        })?;
+        // An ICE restart changes the user fragment.
+        let fragment = client.credentials().ufrag;
+        self.demux.set_user_fragment(key, &fragment);
+        self.tell(key, ServerMessage::Answer { revision, sdp: negotiated.answer }, now);
+        self.in_room_of(key, |room| {
+            room.set_tracks(key, &negotiated.tracks);
+            room.set_slots(key, &negotiated.slots);
+        });
+        self.touch(key);
+        Ok(())
+    }
+
+    fn candidate(&mut self, key: ClientKey, candidate: &str, now: Instant) -> Result<(), Refused> {
+        let invalid = |detail: &str| Refused { code: Code::InvalidRequest, detail: detail.into() };
+        if candidate.len() > MAX_CANDIDATE_BYTES {
+            return Err(Refused { code: Code::TooLarge, detail: "the candidate is too long".into() });
+        }
+        // An empty one ends the list; a name instead of an address (mDNS) is of no use to us and of no harm: an
+        // ICE-lite agent learns the client's addresses from its checks.
+        let usable = candidate.trim().strip_prefix("a=").unwrap_or(candidate.trim());
+        if usable.is_empty() || usable.contains(".local") {
+            return Ok(());
+        }
+        let parsed = Candidate::from_sdp_string(usable).map_err(|_| invalid("the candidate was not understood"))?;
+        let Some(client) = self.clients.get_mut(key.0) else { return Ok(()) };
+        client.add_candidate(parsed).map_err(|_| invalid("the candidate could not be taken"))?;
+        self.touch(key);
+        let _ = now;
+        Ok(())
+    }
+
+    fn mesh(&mut self, event: MeshEvent, now: Instant) {
+        match event {
+            MeshEvent::LinkUp { link } => self.link_up(link),
+            MeshEvent::LinkDown { node } => self.link_down(&node),
+            MeshEvent::Control { node, message } => self.peer_message(&node, message, now),
+            MeshEvent::Media { node, stream, packet } => self.relayed(&node, stream, &packet, now),
+        }
+    }
+
+    fn link_up(&mut self, link: Link) {
+        let node = link.node().clone();
+        self.links.insert(node.clone(), link);
+        let rooms: Vec<RoomId> = self.rooms.keys().cloned().collect();
+        for room in rooms {
+            self.tell_peer(&node, PeerMessage::RoomOpened { room });
+        }
+    }
+
+    fn link_down(&mut self, node: &NodeId) {
+        self.links.remove(node);
+        self.peer_rooms.retain(|_, nodes| {
+            nodes.remove(node);
+            !nodes.is_empty()
+        });
+        let rooms: Vec<RoomId> = self.rooms.keys().cloned().collect();
+        for id in rooms {
+            if let Some(room) = self.rooms.get_mut(&id) {
+                room.peer_closed(node, LeaveReason::NodeLost);
+                self.touch_room(&id);
+            }
+        }
+    }
+
+    fn peer_message(&mut self, node: &NodeId, message: PeerMessage, now: Instant) {
+        let id = message.room().clone();
+        match &message {
+            PeerMessage::RoomClosed { .. } => {
+                if let Some(nodes) = self.peer_rooms.get_mut(&id) {
+                    nodes.remove(node);
+                    if nodes.is_empty() {
+                        self.peer_rooms.remove(&id);
+                    }
+                }
+            }
+            PeerMessage::RoomOpened { .. } | PeerMessage::Participant { .. } => {
+                self.peer_rooms.entry(id.clone()).or_default().insert(node.clone());
+            }
+            _ => {}
+        }
+        if let Some(room) = self.rooms.get_mut(&id) {
+            room.peer_message(node, message, now);
+            self.touch_room(&id);
+        }
+    }
+
+    fn drain_all(&mut self, deadline_s: u32, now: Instant) {
+        self.draining = Some(now + Duration::from_secs(u64::from(deadline_s)));
+        let everyone: Vec<ClientKey> = self.clients.iter().map(|(key, _)| ClientKey(key)).collect();
+        for client in everyone {
+            self.tell(client, ServerMessage::Move { deadline_s }, now);
+        }
+    }
+}
+
+impl Refused {
+    fn into_message(self, fatal: bool) -> ServerMessage {
+        ServerMessage::Error { code: self.code, detail: self.detail, fatal }
+    }
+}
