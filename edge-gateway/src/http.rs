@@ -1,0 +1,69 @@
+//! The public HTTP of a door: one module per resource, and what holds for all of them.
+
+pub(crate) mod app;
+mod guests;
+mod layers;
+mod measurements;
+pub(crate) mod media_session;
+mod openapi;
+mod ping;
+mod pops;
+mod request;
+mod signal;
+mod whep;
+mod whip;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, State},
+    http::Uri,
+    middleware::{from_fn, from_fn_with_state},
+};
+use isthmus_protocol::{problem::Code, signal::MAX_SDP_BYTES};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{door::Door, problem::Refusal};
+
+/// Every route under `/v1`, with its description.
+fn api() -> OpenApiRouter<Arc<Door>> {
+    OpenApiRouter::with_openapi(openapi::base())
+        .routes(routes!(pops::list))
+        .routes(routes!(ping::ping))
+        .routes(routes!(measurements::report))
+        .routes(routes!(guests::admit))
+        .routes(routes!(whip::publish))
+        .routes(routes!(whip::trickle, whip::end))
+        .routes(routes!(whep::play))
+        .routes(routes!(whep::trickle, whep::end))
+        .routes(routes!(signal::open))
+        .routes(routes!(openapi::document))
+}
+
+/// The public router.
+pub(crate) fn router(door: Arc<Door>) -> Router {
+    let (v1, _) = api().split_for_parts();
+    // Outermost last: a request passes the layers from the bottom to the top.
+    let v1 = v1
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(DefaultBodyLimit::max(MAX_SDP_BYTES))
+        .layer(from_fn(layers::deadline))
+        .layer(CatchPanicLayer::custom(layers::panicked))
+        .layer(from_fn_with_state(door.clone(), layers::pace))
+        .layer(from_fn_with_state(door.clone(), layers::origin))
+        .layer(layers::cors(door.clone()))
+        .layer(from_fn(layers::offers_media))
+        .layer(from_fn_with_state(door.clone(), layers::measure));
+    Router::new().merge(v1).fallback_service(app::router(door.clone())).with_state(door)
+}
+
+async fn method_not_allowed() -> Refusal {
+    Refusal::new(Code::MethodNotAllowed, "this method is not offered here; the Allow header says which are")
+}
+
+async fn not_found(State(door): State<Arc<Door>>, uri: Uri) -> Refusal {
+    door.metrics.count_refusal(Code::NotFound);
+    Refusal::new(Code::NotFound, format!("there is nothing at {}", uri.path()))
+}

@@ -1,0 +1,134 @@
+//! How often one network may ask: token buckets (GCRA), one table per kind of request.
+//!
+//! **Bound and full rule.** An address falls, by a keyed hash, into one of [`BUCKETS`] buckets, and a table holds no
+//! more than that many. So memory is bounded by construction, nothing has to be swept, and there is no moment at which
+//! a table is full: addresses that fall together share an allowance. The key of the hash is drawn when the process
+//! starts, so nobody can aim at another's bucket. An IPv6 network counts as one address (/64, RFC 6177).
+
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    net::{IpAddr, Ipv6Addr},
+    num::NonZeroU32,
+    time::Duration,
+};
+
+use governor::{
+    Quota, RateLimiter,
+    clock::{Clock, DefaultClock, Reference},
+    middleware::NoOpMiddleware,
+    state::keyed::DashMapStateStore,
+};
+use serde::{Deserialize, Serialize};
+
+/// How many buckets a table has: about 1 MB when all of them are in use.
+pub(crate) const BUCKETS: u64 = 1 << 16;
+
+/// How many requests of one kind a network may make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Allowance {
+    /// At once, after a pause.
+    pub burst: NonZeroU32,
+    /// In the long run.
+    pub per_second: NonZeroU32,
+}
+
+impl Allowance {
+    /// `burst` at once, `per_second` in the long run; zero counts as one.
+    pub const fn new(burst: u32, per_second: u32) -> Self {
+        const fn at_least_one(n: u32) -> NonZeroU32 {
+            match NonZeroU32::new(n) {
+                Some(n) => n,
+                None => NonZeroU32::MIN,
+            }
+        }
+        Self { burst: at_least_one(burst), per_second: at_least_one(per_second) }
+    }
+
+    /// The allowance as governor takes it.
+    pub(crate) fn quota(self) -> Quota {
+        Quota::per_second(self.per_second).allow_burst(self.burst)
+    }
+}
+
+/// One table: one kind of request, every network.
+pub(crate) struct Limiter<C: Clock = DefaultClock> {
+    limiter: RateLimiter<u16, DashMapStateStore<u16>, C, NoOpMiddleware<C::Instant>>,
+    clock: C,
+    hash: RandomState,
+}
+
+impl Limiter {
+    /// A table on the process's clock.
+    pub(crate) fn new(allowance: Allowance) -> Self {
+        Self::with_clock(allowance, DefaultClock::default())
+    }
+}
+
+impl<C: Clock + Clone> Limiter<C> {
+    fn with_clock(allowance: Allowance, clock: C) -> Self {
+        let limiter = RateLimiter::new(allowance.quota(), DashMapStateStore::default(), clock.clone());
+        Self { limiter, clock, hash: RandomState::new() }
+    }
+
+    /// Takes one from the address's allowance, or says how long to wait.
+    pub(crate) fn take(&self, address: IpAddr) -> Result<(), Duration> {
+        let bucket = self.hash.hash_one(network(address)) % BUCKETS;
+        self.limiter.check_key(&(bucket as u16)).map_err(|refused| {
+            Duration::from_nanos(refused.earliest_possible().duration_since(self.clock.now()).as_u64())
+        })
+    }
+}
+
+/// What counts as one asker: an IPv4 address, an IPv6 /64.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use governor::clock::FakeRelativeClock;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn a_burst_then_a_steady_rate_then_a_wait() {
+        let clock = FakeRelativeClock::default();
+        let limiter = Limiter::with_clock(Allowance::new(3, 2), clock.clone());
+        let ana = address("192.0.2.1");
+        for n in 0..3 {
+            assert_eq!(limiter.take(ana), Ok(()), "request {n} of the burst");
+        }
+        let wait = limiter.take(ana).expect_err("the burst is used up");
+        assert!(wait > Duration::ZERO && wait <= Duration::from_millis(500), "{wait:?}");
+        clock.advance(wait);
+        assert_eq!(limiter.take(ana), Ok(()), "after the wait that was told");
+        assert!(limiter.take(ana).is_err());
+        assert_eq!(limiter.take(address("192.0.2.77")), Ok(()), "another network has its own");
+    }
+
+    #[test]
+    fn one_ipv6_network_is_one_asker_and_mapped_ipv4_is_ipv4() {
+        assert_eq!(network(address("2001:db8::1")), network(address("2001:db8::ffff:2")));
+        assert_ne!(network(address("2001:db8::1")), network(address("2001:db8:0:1::1")));
+        assert_eq!(network(address("::ffff:192.0.2.1")), address("192.0.2.1"));
+    }
+
+    #[test]
+    fn a_flood_of_addresses_does_not_grow_the_table_past_its_bound() {
+        let limiter = Limiter::with_clock(Allowance::new(1, 1), FakeRelativeClock::default());
+        for n in 0..200_000_u32 {
+            let _ = limiter.take(IpAddr::V4(n.into()));
+        }
+        assert!(limiter.limiter.len() as u64 <= BUCKETS);
+    }
+}
