@@ -25,14 +25,41 @@ export function captureCamera(devices: Devices | undefined, deviceId?: string): 
   return capture(devices, { video: { ...CAMERA, ...preferring(deviceId) } });
 }
 
+/** The devices a person chose, by id. */
+export interface ChosenDevices {
+  microphone?: string;
+  camera?: string;
+}
+
+/** Microphone and camera with one question; if they cannot be had together, each for itself. */
+export async function captureBoth(
+  devices: Devices | undefined,
+  chosen: ChosenDevices,
+): Promise<Record<"microphone" | "camera", MediaStreamTrack | CaptureError>> {
+  try {
+    const audio = { ...MICROPHONE, ...preferring(chosen.microphone) };
+    const video = { ...CAMERA, ...preferring(chosen.camera) };
+    const stream = await available(devices).getUserMedia({ audio, video });
+    return { microphone: only(stream.getAudioTracks()), camera: only(stream.getVideoTracks()) };
+  } catch (error) {
+    const failed = new CaptureError(problemOf(error), error);
+    // Asking again would only be refused again.
+    if (failed.problem === "denied" || failed.problem === "not_available") return { microphone: failed, camera: failed };
+    const settle = (track: Promise<MediaStreamTrack>) => track.catch((reason: CaptureError) => reason);
+    return {
+      microphone: await settle(captureMicrophone(devices, chosen.microphone)),
+      camera: await settle(captureCamera(devices, chosen.camera)),
+    };
+  }
+}
+
 /** Lets the person choose a screen, window or tab. Its sound comes with it where the browser offers that. */
 export async function captureScreen(
   devices: Devices | undefined,
 ): Promise<{ video: MediaStreamTrack; audio: MediaStreamTrack | undefined }> {
   try {
     const stream = await available(devices).getDisplayMedia({ video: { frameRate: { ideal: 15, max: 30 } }, audio: true });
-    const [video] = stream.getVideoTracks();
-    if (video === undefined) throw new CaptureError("not_available");
+    const video = only(stream.getVideoTracks());
     // Text matters more than motion on a shared screen.
     video.contentHint = "detail";
     return { video, audio: stream.getAudioTracks()[0] };
@@ -57,12 +84,16 @@ export async function listDevices(
 async function capture(devices: Devices | undefined, constraints: MediaStreamConstraints): Promise<MediaStreamTrack> {
   try {
     const stream = await available(devices).getUserMedia(constraints);
-    const [track] = stream.getTracks();
-    if (track === undefined) throw new CaptureError("not_available");
-    return track;
+    return only(stream.getTracks());
   } catch (error) {
     throw new CaptureError(problemOf(error), error);
   }
+}
+
+function only(tracks: MediaStreamTrack[]): MediaStreamTrack {
+  const [track] = tracks;
+  if (track === undefined) throw new CaptureError("not_available");
+  return track;
 }
 
 function available(devices: Devices | undefined): Devices {

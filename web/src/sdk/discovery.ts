@@ -51,7 +51,7 @@ export async function discover(environment: Environment, options: DiscoveryOptio
  */
 export function rank(pops: readonly ProbedPop[], current?: PopId): ProbedPop[] {
   const standing = pops.filter((pop) => pop.state !== "down");
-  const ranked = (standing.length > 0 ? standing : [...pops]).sort((a, b) => cost(a) - cost(b));
+  const ranked = (standing.length > 0 ? standing : pops).toSorted((a, b) => cost(a) - cost(b));
   const best = ranked[0];
   const present = ranked.find((pop) => pop.id === current);
   if (best !== undefined && present !== undefined && present !== best && !clearlyBetter(best, present)) {

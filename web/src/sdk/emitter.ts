@@ -15,7 +15,6 @@ export class Emitter<Events extends Record<keyof Events, unknown[]>> {
   }
 
   protected emit<Name extends keyof Events>(name: Name, ...args: Events[Name]): void {
-    // A copy: a listener may stop itself or others while it is called.
-    for (const listener of [...(this.#listeners[name] ?? [])]) listener(...args);
+    for (const listener of this.#listeners[name] ?? []) listener(...args);
   }
 }

@@ -1,8 +1,8 @@
-export { CaptureError, captureCamera, captureMicrophone, listDevices, type CaptureProblem } from "./capture";
+export { CaptureError, listDevices, type CaptureProblem } from "./capture";
 export { discover, type Discovery, type ProbedPop } from "./discovery";
 export { DoorRefusal, requestGuestToken } from "./doors";
 export { browserEnvironment, type Environment } from "./environment";
-export { type InitialMedia, type LocalParticipant } from "./local";
+export { LocalParticipant, type LocalSource, type LocalState } from "./local";
 export type { EndReason, Phase, ReconnectState } from "./reconnect";
 export { Room, type RoomEvents, type RoomOptions } from "./room";
 export { publicationFor, type RemoteParticipant, type RemoteTrackPublication } from "./roster";

@@ -1,4 +1,12 @@
-import { CaptureError, captureCamera, captureMicrophone, captureScreen } from "./capture";
+import {
+  CaptureError,
+  captureBoth,
+  captureCamera,
+  captureMicrophone,
+  captureScreen,
+  type CaptureProblem,
+  type ChosenDevices,
+} from "./capture";
 import { Emitter } from "./emitter";
 import type { Devices } from "./environment";
 import type { OwnTrack } from "./peer";
@@ -11,133 +19,157 @@ export interface Publisher {
   muted(source: Source, muted: boolean): void;
 }
 
+/** One of our own sources as it is now. */
+export interface LocalSource {
+  readonly track: MediaStreamTrack | undefined;
+  /** Whether others can hear or see it, once in a call. */
+  readonly on: boolean;
+  /** Why it could not be had the last time it was asked for. */
+  readonly problem: CaptureProblem | undefined;
+}
+
+export type LocalState = Readonly<Record<Source, LocalSource>>;
+
 interface LocalEvents {
   changed: [];
   mediaDevicesError: [source: Source, error: CaptureError];
 }
 
-/** What a person brings along from the preview. */
-export interface InitialMedia {
-  microphone?: MediaStreamTrack;
-  camera?: MediaStreamTrack;
-  microphoneId?: string;
-  cameraId?: string;
-}
+const OFF: LocalSource = { track: undefined, on: false, problem: undefined };
 
 /**
- * Our own tracks. Muting the microphone keeps its capture, so that it is back at once; turning the camera off stops
- * it, so that its light goes out.
+ * Our own tracks, before and in a call. Muting the microphone keeps its capture, so that it is back at once; turning
+ * the camera off stops it, so that its light goes out.
  */
 export class LocalParticipant extends Emitter<LocalEvents> {
   readonly #devices: Devices | undefined;
-  readonly #tracks = new Map<Source, OwnTrack>();
-  #chosen: { microphoneId?: string; cameraId?: string };
+  #chosen: ChosenDevices;
+  #state: LocalState = { microphone: OFF, camera: OFF, screen: OFF, screen_audio: OFF };
   #publisher: Publisher | undefined;
+  #stopped = false;
 
-  constructor(devices: Devices | undefined, initial: InitialMedia = {}) {
+  constructor(devices: Devices | undefined, chosen: ChosenDevices = {}) {
     super();
     this.#devices = devices;
-    this.#chosen = { microphoneId: initial.microphoneId, cameraId: initial.cameraId };
-    this.#set("microphone", initial.microphone ?? null, initial.microphone === undefined);
-    this.#set("camera", initial.camera ?? null, initial.camera === undefined);
+    this.#chosen = chosen;
+  }
+
+  /** A new value at each change. */
+  get state(): LocalState {
+    return this.#state;
+  }
+
+  get chosen(): ChosenDevices {
+    return this.#chosen;
+  }
+
+  /** Asks for microphone and camera, with one question to the person where the browser allows that. */
+  async start(): Promise<void> {
+    const { microphone, camera } = await captureBoth(this.#devices, this.#chosen);
+    this.#take("microphone", microphone);
+    this.#take("camera", camera);
   }
 
   /** Sends all tracks through another peer connection from now on. */
-  publishThrough(publisher: Publisher | undefined): void {
+  publishThrough(publisher: Publisher): void {
     this.#publisher = publisher;
-    for (const [source, own] of this.#tracks) publisher?.publish(source, own);
-  }
-
-  track(source: Source): MediaStreamTrack | undefined {
-    return this.#tracks.get(source)?.track ?? undefined;
-  }
-
-  /** Whether others can hear or see the source now. */
-  isOn(source: Source): boolean {
-    const own = this.#tracks.get(source);
-    return own !== undefined && own.track !== null && !own.muted;
+    for (const source of ["microphone", "camera", "screen", "screen_audio"] as const) {
+      const { track, on } = this.#state[source];
+      const always = source === "microphone" || source === "camera";
+      if (always || track !== undefined) publisher.publish(source, { track: track ?? null, muted: !on });
+    }
   }
 
   async setMicrophone(on: boolean): Promise<void> {
-    const present = this.track("microphone");
-    if (present === undefined && on) {
-      await this.#capture("microphone", () => captureMicrophone(this.#devices, this.#chosen.microphoneId));
-      return;
-    }
-    if (present !== undefined) this.#set("microphone", present, !on);
+    const { track } = this.#state.microphone;
+    if (track !== undefined) this.#set("microphone", track, on);
+    else if (on) this.#take("microphone", await outcome(captureMicrophone(this.#devices, this.#chosen.microphone)));
   }
 
   async setCamera(on: boolean): Promise<void> {
-    if (on === this.isOn("camera")) return;
+    const { track } = this.#state.camera;
+    if (on === (track !== undefined)) return;
     if (on) {
-      await this.#capture("camera", () => captureCamera(this.#devices, this.#chosen.cameraId));
+      this.#take("camera", await outcome(captureCamera(this.#devices, this.#chosen.camera)));
       return;
     }
-    this.track("camera")?.stop();
-    this.#set("camera", null, true);
+    track?.stop();
+    this.#set("camera", undefined, false);
   }
 
   async setScreenShare(on: boolean): Promise<void> {
-    if (on === this.isOn("screen")) return;
+    if (on === this.#state.screen.on) return;
     if (!on) {
       this.#stopScreen();
       return;
     }
-    try {
-      const { video, audio } = await captureScreen(this.#devices);
-      this.#set("screen", video, false);
-      if (audio !== undefined) this.#set("screen_audio", audio, false);
-      // The browser's own "Stop sharing" bar.
-      video.addEventListener("ended", () => this.#stopScreen(), { once: true });
-    } catch (error) {
-      this.#failed("screen", error);
+    const captured = await outcome(captureScreen(this.#devices));
+    if (captured instanceof CaptureError) {
+      this.#take("screen", captured);
+      return;
     }
+    this.#set("screen", captured.video, true);
+    if (captured.audio !== undefined) this.#set("screen_audio", captured.audio, true);
+    // The browser's own "Stop sharing" bar.
+    captured.video.addEventListener("ended", () => this.#stopScreen(), { once: true });
   }
 
   /** Uses another microphone or camera from now on. */
   async switchDevice(source: "microphone" | "camera", deviceId: string): Promise<void> {
-    this.#chosen = { ...this.#chosen, [`${source}Id`]: deviceId };
-    const present = this.#tracks.get(source);
-    if (present?.track == null) return;
-    present.track.stop();
-    const again = source === "microphone" ? captureMicrophone : captureCamera;
-    await this.#capture(source, () => again(this.#devices, deviceId), present.muted);
+    this.#chosen = { ...this.#chosen, [source]: deviceId };
+    const { track, on } = this.#state[source];
+    if (track === undefined && source === "camera") return;
+    track?.stop();
+    const capture = source === "microphone" ? captureMicrophone : captureCamera;
+    this.#take(source, await outcome(capture(this.#devices, deviceId)), on || track === undefined);
   }
 
-  /** Gives every device back. */
+  /** Gives every device back, for good: what a person still allows after that is given back at once. */
   stop(): void {
-    for (const own of this.#tracks.values()) own.track?.stop();
-    this.#tracks.clear();
+    this.#stopped = true;
     this.#publisher = undefined;
+    for (const { track } of Object.values(this.#state)) track?.stop();
+    this.#state = { microphone: OFF, camera: OFF, screen: OFF, screen_audio: OFF };
+    this.emit("changed");
   }
 
-  async #capture(source: Source, capture: () => Promise<MediaStreamTrack>, muted = false): Promise<void> {
-    try {
-      this.#set(source, await capture(), muted);
-    } catch (error) {
-      this.#set(source, null, true);
-      this.#failed(source, error);
+  #take(source: Source, taken: MediaStreamTrack | CaptureError, on = true): void {
+    if (!(taken instanceof CaptureError)) {
+      this.#set(source, taken, on);
+      return;
     }
+    this.#set(source, undefined, false, taken.problem);
+    this.emit("mediaDevicesError", source, taken);
   }
 
-  #set(source: Source, track: MediaStreamTrack | null, muted: boolean): void {
-    const before = this.#tracks.get(source);
-    if (track !== null) track.enabled = !muted;
-    this.#tracks.set(source, { track, muted });
-    if (before === undefined || before.track !== track) this.#publisher?.publish(source, { track, muted });
-    if (before !== undefined && before.muted !== muted) this.#publisher?.muted(source, muted);
+  #set(source: Source, track: MediaStreamTrack | undefined, on: boolean, problem?: CaptureProblem): void {
+    if (this.#stopped) {
+      track?.stop();
+      return;
+    }
+    const before = this.#state[source];
+    if (track !== undefined) track.enabled = on;
+    this.#state = { ...this.#state, [source]: { track, on, problem } };
+    if (before.track !== track) this.#publisher?.publish(source, { track: track ?? null, muted: !on });
+    if (before.on !== on) this.#publisher?.muted(source, !on);
     this.emit("changed");
   }
 
   #stopScreen(): void {
     for (const source of ["screen", "screen_audio"] as const) {
-      this.#tracks.get(source)?.track?.stop();
-      if (this.#tracks.delete(source)) this.#publisher?.unpublish(source);
+      if (this.#state[source].track === undefined) continue;
+      this.#state[source].track?.stop();
+      this.#state = { ...this.#state, [source]: OFF };
+      this.#publisher?.unpublish(source);
     }
     this.emit("changed");
   }
+}
 
-  #failed(source: Source, error: unknown): void {
-    this.emit("mediaDevicesError", source, error instanceof CaptureError ? error : new CaptureError("not_available", error));
+async function outcome<Value>(captured: Promise<Value>): Promise<Value | CaptureError> {
+  try {
+    return await captured;
+  } catch (error) {
+    return error instanceof CaptureError ? error : new CaptureError("not_available", error);
   }
 }

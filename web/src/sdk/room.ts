@@ -1,7 +1,7 @@
-import { CaptureError } from "./capture";
+import type { CaptureError } from "./capture";
 import { Emitter } from "./emitter";
 import type { Cancel, Environment } from "./environment";
-import { LocalParticipant, type InitialMedia } from "./local";
+import type { LocalParticipant } from "./local";
 import type {
   Code,
   LeaveReason,
@@ -60,7 +60,8 @@ export interface RoomOptions {
   token: string;
   /** Every PoP, best first. */
   pops: readonly PopEntry[];
-  media?: InitialMedia;
+  /** Who we are, with the devices that are on already. */
+  local: LocalParticipant;
 }
 
 /**
@@ -87,7 +88,7 @@ export class Room extends Emitter<RoomEvents> {
     super();
     this.#environment = environment;
     this.#options = options;
-    this.local = new LocalParticipant(environment.mediaDevices, options.media);
+    this.local = options.local;
     this.local.on("changed", () => this.emit("changed"));
     this.local.on("mediaDevicesError", (source, error) => this.emit("mediaDevicesError", source, error));
     this.#stopWatchingNetwork = environment.onNetworkChange(() => this.#advance({ type: "networkChanged" }));

@@ -36,7 +36,7 @@ export class Roster {
   readonly #places = new Map<ParticipantId, number>();
 
   get participants(): RemoteParticipant[] {
-    return [...this.#people.values()].sort((a, b) => a.place - b.place);
+    return [...this.#people.values()].toSorted((a, b) => a.place - b.place);
   }
 
   get(id: ParticipantId): RemoteParticipant | undefined {

@@ -1,0 +1,42 @@
+import { useServices } from "@/app/services";
+import { capitalised } from "@/lib/words";
+
+/** Places a development cluster can answer as if from. */
+const PLACES = ["bogota", "jakarta", "milan"] as const;
+const NAMES: Record<string, string> = { bogota: "Bogotá" };
+
+/** Says that delays are emulated, so that nobody takes them for real ones. */
+export function AsIfBanner() {
+  const { nearest } = useServices();
+  if (nearest.asIf === undefined) return null;
+  return (
+    <p className="safe-x bg-muted py-1.5 text-center text-xs text-muted-foreground">
+      Development: probing delays are emulated as if you were in {placeName(nearest.asIf)}.
+    </p>
+  );
+}
+
+/** On a development machine: links to try the choice of the nearest PoP from elsewhere. */
+export function AsIfLinks() {
+  const { nearest, development } = useServices();
+  if (!development) return null;
+  return (
+    <nav aria-label="Emulated places" className="flex flex-wrap gap-x-4 gap-y-1 text-sm text-muted-foreground">
+      <span>Try it as if</span>
+      {PLACES.map((place) => (
+        <a
+          key={place}
+          href={`?as-if=${place}`}
+          aria-current={nearest.asIf === place ? "page" : undefined}
+          className="underline decoration-border underline-offset-4 hover:text-foreground aria-[current]:text-foreground aria-[current]:decoration-primary"
+        >
+          in {placeName(place)}
+        </a>
+      ))}
+    </nav>
+  );
+}
+
+function placeName(place: string): string {
+  return NAMES[place] ?? capitalised(place);
+}

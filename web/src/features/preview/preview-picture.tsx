@@ -1,0 +1,56 @@
+import { Mic, MicOff, Video as VideoOn, VideoOff } from "lucide-react";
+
+import { Avatar } from "@/components/ui/avatar";
+import { Button } from "@/components/ui/button";
+import { Video } from "@/features/room/video";
+import type { LocalParticipant, LocalState } from "@/sdk";
+
+import { LevelMeter } from "./level-meter";
+
+interface PreviewPictureProps {
+  name: string;
+  state: LocalState;
+  local: LocalParticipant;
+}
+
+/** How others will see us, with the two switches that matter. */
+export function PreviewPicture({ name, state, local }: PreviewPictureProps) {
+  const { microphone, camera } = state;
+  return (
+    <div className="relative isolate aspect-4/3 overflow-hidden rounded-2xl bg-zinc-900 text-white sm:aspect-video">
+      {camera.track === undefined ? (
+        <div className="grid size-full place-content-center justify-items-center gap-3 pb-14">
+          <Avatar name={name || "?"} className="w-24" />
+          <p className="text-sm text-white/75">Your camera is off</p>
+        </div>
+      ) : (
+        <Video media={camera.track} mirrored />
+      )}
+      <div className="absolute inset-x-0 bottom-0 flex items-center justify-center gap-3 p-4">
+        <Button
+          variant={microphone.on ? "stage" : "stageOff"}
+          size="round"
+          className={microphone.on ? "bg-black/50 backdrop-blur-sm hover:bg-black/65" : ""}
+          aria-label={microphone.on ? "Mute" : "Unmute"}
+          onClick={() => void local.setMicrophone(!microphone.on)}
+        >
+          {microphone.on ? <Mic /> : <MicOff />}
+        </Button>
+        <Button
+          variant={camera.on ? "stage" : "stageOff"}
+          size="round"
+          className={camera.on ? "bg-black/50 backdrop-blur-sm hover:bg-black/65" : ""}
+          aria-label={camera.on ? "Turn camera off" : "Turn camera on"}
+          onClick={() => void local.setCamera(!camera.on)}
+        >
+          {camera.on ? <VideoOn /> : <VideoOff />}
+        </Button>
+      </div>
+      {microphone.on && microphone.track !== undefined && (
+        <div className="absolute bottom-7 left-4 rounded-full bg-black/50 px-2.5 py-0.5">
+          <LevelMeter track={microphone.track} />
+        </div>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,67 @@
+import { MicOff } from "lucide-react";
+import type { CSSProperties } from "react";
+
+import { Avatar } from "@/components/ui/avatar";
+import { cn } from "@/lib/utils";
+import type { Person } from "@/features/call/call";
+
+import { Video } from "./video";
+
+interface TileProps {
+  person: Person;
+  style?: CSSProperties;
+  className?: string;
+  /** The last picture stays, but it is no longer now. */
+  stale?: boolean;
+  /** For the small picture of ourselves, where there is no room for a name. */
+  bare?: boolean;
+}
+
+/** A person: their picture, or their initials, with their name and whether they are muted. */
+export function Tile({ person, style, className, stale = false, bare = false }: TileProps) {
+  const { camera, name, isSelf, muted, speaking } = person;
+  const shown = camera?.media !== undefined && camera.hidden === "live";
+  return (
+    <figure
+      aria-label={isSelf ? "You" : name}
+      style={style}
+      className={cn(
+        "relative isolate overflow-hidden rounded-2xl bg-zinc-800 transition-shadow duration-200",
+        speaking && "shadow-[0_0_0_3px_var(--primary)]",
+        className,
+      )}
+    >
+      {shown ? (
+        <Video media={camera.media as MediaStreamTrack} mirrored={isSelf} className={dimmed(stale)} />
+      ) : (
+        <div className={cn("@container-size grid size-full place-items-center", dimmed(stale))}>
+          <Avatar name={name} className="w-[clamp(2.5rem,38cqmin,11rem)]" />
+        </div>
+      )}
+      {camera?.hidden === "paused" && <Hint>Picture paused: the connection is slow</Hint>}
+      {camera?.hidden === "unsupported" && <Hint>This browser cannot show their picture</Hint>}
+      {!bare && <Label name={isSelf ? "You" : name} muted={muted} />}
+    </figure>
+  );
+}
+
+function Label({ name, muted }: { name: string; muted: boolean }) {
+  return (
+    <figcaption className="absolute bottom-2 left-2 flex max-w-[calc(100%-1rem)] items-center gap-1.5 rounded-lg bg-black/55 px-2 py-1 text-[13px] leading-5 text-white">
+      {muted && <MicOff role="img" aria-label="Muted" className="size-3.5 shrink-0" />}
+      <bdi className="truncate">{name}</bdi>
+    </figcaption>
+  );
+}
+
+function Hint({ children }: { children: string }) {
+  return (
+    <p className="absolute inset-x-2 top-2 mx-auto w-fit rounded-lg bg-black/55 px-2 py-1 text-center text-xs text-white/90">
+      {children}
+    </p>
+  );
+}
+
+function dimmed(stale: boolean): string {
+  return cn("transition-[filter,opacity] duration-200", stale && "opacity-60 brightness-50 grayscale");
+}

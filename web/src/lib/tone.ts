@@ -1,0 +1,19 @@
+/** A hue of its own for each person, from their name or id: the same one everywhere and every time. */
+export function hueOf(id: string): number {
+  let hash = 2166136261;
+  for (const character of id) hash = Math.imul(hash ^ (character.codePointAt(0) ?? 0), 16777619);
+  return (hash >>> 0) % 360;
+}
+
+/** One or two letters for a person without a picture, in any script. */
+export function initialsOf(name: string): string {
+  const words = name.trim().split(/\s+/).filter(Boolean);
+  const letters = [words[0], words.length > 1 ? words.at(-1) : undefined].map((word) => firstLetter(word ?? ""));
+  return letters.join("").toUpperCase();
+}
+
+const segmenter = new Intl.Segmenter(undefined, { granularity: "grapheme" });
+
+function firstLetter(word: string): string {
+  return [...segmenter.segment(word)][0]?.segment ?? "";
+}
