@@ -219,7 +219,7 @@ mod tests {
 
     fn vp8(sequence: u16, timestamp: u32, picture_id: u16) -> MediaPacket {
         let [high, low] = picture_id.to_be_bytes();
-        let payload = vec![0x90, 0xc0, 0x80 | high, low, 7, 0x01, 0, 0];
+        let payload = vec![0x90, 0xe0, 0x80 | high, low, 7, 0x20, 0x01, 0, 0];
         MediaPacket {
             sequence,
             timestamp,

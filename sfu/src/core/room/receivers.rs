@@ -327,17 +327,20 @@ impl Room {
     /// A track whose codec the receiver did not offer cannot be sent, and the receiver is told so.
     fn settle_slot_states(&mut self, client: ClientKey) {
         let Some(receiver) = self.receivers.get_mut(&client) else { return };
+        let mut changed = false;
         for kind in [Kind::Audio, Kind::Video] {
             for slot in receiver.slots_mut(kind) {
                 let codec = slot.track.and_then(|track| self.publications.get(track.0)).and_then(|p| p.codec);
-                if codec.is_some_and(|codec| !slot.takes(codec)) {
-                    slot.state = SlotState::Unsupported;
-                    slot.stop();
-                } else if slot.state == SlotState::Unsupported {
-                    slot.state = SlotState::Live;
+                let unsupported = codec.is_some_and(|codec| !slot.takes(codec));
+                if unsupported == (slot.state == SlotState::Unsupported) {
+                    continue;
                 }
+                slot.state = if unsupported { SlotState::Unsupported } else { SlotState::Live };
+                slot.stop();
+                changed = true;
             }
         }
+        receiver.changed |= changed;
     }
 
     /// The video slots that show something, in the order of the view, or of the slots.

@@ -1,1 +1,441 @@
+//! Rooms on a virtual clock: several nodes whose messages and packets are carried by the test.
 
+use std::{collections::VecDeque, sync::Arc};
+
+use isthmus_protocol::{
+    media::{AudioLevel, MediaPacket},
+    signal::{SlotState, Tile},
+    token::Grants,
+};
+use proptest::prelude::*;
+
+use super::*;
+
+const VOICE: Mid = Mid::from_array(*b"0               ");
+const PICTURE: Mid = Mid::from_array(*b"1               ");
+const BOTH: Grants = Grants { publish: true, subscribe: true };
+
+fn mid(text: &str) -> Mid {
+    Mid::from(text)
+}
+
+/// A node with one room, and what its clients have got.
+struct Node {
+    id: NodeId,
+    room: Room,
+    streams: StreamIds,
+    signals: Vec<(ClientKey, ServerMessage)>,
+    keyframes_asked: Vec<(ClientKey, Option<Rid>)>,
+    received: Vec<(ClientKey, Mid, u64)>,
+}
+
+/// Nodes whose control messages arrive in order and whose packets arrive at once.
+struct Cluster {
+    nodes: Vec<Node>,
+    now: Instant,
+    in_flight: VecDeque<(NodeId, NodeId, PeerMessage)>,
+    relayed: usize,
+}
+
+impl Cluster {
+    fn new(names: &[&str]) -> Self {
+        let node = |name: &&str| {
+            let id: NodeId = name.parse().expect("a valid name");
+            let here = Here { pop: name.parse().expect("a valid name"), node: id.clone() };
+            Node {
+                id,
+                room: Room::new("demo".parse().expect("a valid name"), here),
+                streams: StreamIds::new(0),
+                signals: Vec::new(),
+                keyframes_asked: Vec::new(),
+                received: Vec::new(),
+            }
+        };
+        Self { nodes: names.iter().map(node).collect(), now: Instant::now(), in_flight: VecDeque::new(), relayed: 0 }
+    }
+
+    fn join(&mut self, at: usize, client: usize, name: &str) {
+        let participant = name.parse().expect("a valid name");
+        let joining = Joining { participant, identity: name.into(), name: name.into(), grants: BOTH, replaces: None };
+        let first = self.nodes[at].room.is_empty();
+        self.nodes[at].room.join(ClientKey(client), joining);
+        if first {
+            let from = self.nodes[at].id.clone();
+            let room = self.nodes[at].room.id.clone();
+            let others: Vec<NodeId> = self.nodes.iter().map(|n| n.id.clone()).filter(|id| *id != from).collect();
+            for to in others {
+                self.in_flight.push_back((from.clone(), to, PeerMessage::RoomOpened { room: room.clone() }));
+            }
+        }
+        self.settle();
+    }
+
+    fn publish(&mut self, at: usize, client: usize, rids: &[&str]) {
+        let rids = rids.iter().map(|rid| Rid::from(*rid)).collect();
+        let voice = OfferedTrack { mid: VOICE, source: Source::Microphone, muted: false, rids: Vec::new() };
+        let picture = OfferedTrack { mid: PICTURE, source: Source::Camera, muted: false, rids };
+        self.nodes[at].room.set_tracks(ClientKey(client), &[voice, picture]);
+        self.settle();
+    }
+
+    fn offer_slots(&mut self, at: usize, client: usize, video: usize) {
+        let slot = |index: usize, kind, codecs: &[Codec]| SlotOffer {
+            mid: mid(&format!("{kind:?}{index}")),
+            kind,
+            codecs: codecs.to_vec(),
+            first_sequence: 1,
+        };
+        let mut slots: Vec<SlotOffer> = (0..3).map(|i| slot(i, Kind::Audio, &[Codec::Opus])).collect();
+        slots.extend((0..video).map(|i| slot(i, Kind::Video, &[Codec::Vp8])));
+        self.nodes[at].room.set_slots(ClientKey(client), &slots);
+        self.settle();
+    }
+
+    /// Lets time pass and everything arrive.
+    fn run(&mut self, time: Duration) {
+        let until = self.now + time;
+        while self.now < until {
+            self.now += TICK;
+            self.settle();
+        }
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..20 {
+            for at in 0..self.nodes.len() {
+                let Node { room, streams, .. } = &mut self.nodes[at];
+                room.tick(self.now, streams);
+                for effect in self.nodes[at].room.take_effects() {
+                    self.carry_out(at, effect);
+                }
+            }
+            let Some((from, to, message)) = self.in_flight.pop_front() else { return };
+            let Some(at) = self.nodes.iter().position(|node| node.id == to) else { continue };
+            if !self.nodes[at].room.is_empty() {
+                self.nodes[at].room.peer_message(&from, message, self.now);
+            }
+            if !self.in_flight.is_empty() {
+                self.settle();
+            }
+        }
+    }
+
+    fn carry_out(&mut self, at: usize, effect: Effect) {
+        let node = &mut self.nodes[at];
+        match effect {
+            Effect::Signal { client, message } => node.signals.push((client, message)),
+            Effect::Peer { node: to, message } => self.in_flight.push_back((node.id.clone(), to, message)),
+            Effect::Keyframe { client, rid, .. } => node.keyframes_asked.push((client, rid)),
+            Effect::DesiredBandwidth { .. } | Effect::Ended { .. } => {}
+        }
+    }
+
+    /// A packet of a client goes to everyone it goes to, over peers too.
+    fn send(&mut self, at: usize, client: usize, mid: Mid, rid: Option<&str>, packet: &MediaPacket) {
+        let now = self.now;
+        let mut over_relay = Vec::new();
+        let Node { room, received, id, .. } = &mut self.nodes[at];
+        let from = id.clone();
+        let source = (ClientKey(client), mid, rid.map(Rid::from));
+        let _ = room.packet_from_client(source, packet, now, |delivery| match delivery {
+            Delivery::Client { client, outgoing } => received.push((client, outgoing.mid, outgoing.numbers.sequence)),
+            Delivery::Peer { node, stream } => over_relay.push((node.clone(), stream)),
+        });
+        for (to, stream) in over_relay {
+            self.relayed += 1;
+            let Some(node) = self.nodes.iter_mut().find(|node| node.id == to) else { continue };
+            let Node { room, received, .. } = node;
+            let _ = room.packet_from_peer(&from, stream, packet, now, |delivery| match delivery {
+                Delivery::Client { client, outgoing } => {
+                    received.push((client, outgoing.mid, outgoing.numbers.sequence));
+                }
+                Delivery::Peer { .. } => panic!("a relayed packet was relayed again"),
+            });
+        }
+    }
+
+    /// A second of 50 voice packets and 30 pictures a layer, every one a keyframe if one was asked for.
+    fn second_of_media(&mut self, at: usize, client: usize, rids: &[&str]) {
+        for step in 0..50u16 {
+            self.send(at, client, VOICE, None, &voice(step));
+            if step % 5 < 3 {
+                for (layer, rid) in rids.iter().enumerate() {
+                    let packet = picture(step, 150 << layer, step == 0 || step == 25);
+                    self.send(at, client, PICTURE, Some(*rid), &packet);
+                }
+            }
+            self.now += Duration::from_millis(20);
+            self.settle();
+        }
+    }
+
+    fn got(&self, at: usize, client: usize, slot: &str) -> usize {
+        let wanted = (ClientKey(client), mid(slot));
+        self.nodes[at].received.iter().filter(|(client, mid, _)| (*client, *mid) == wanted).count()
+    }
+
+    fn last_slots(&self, at: usize, client: usize) -> Vec<isthmus_protocol::signal::Slot> {
+        let slots = |(to, message): &(ClientKey, ServerMessage)| match message {
+            ServerMessage::Slots { slots } if *to == ClientKey(client) => Some(slots.clone()),
+            _ => None,
+        };
+        self.nodes[at].signals.iter().rev().find_map(slots).unwrap_or_default()
+    }
+
+    fn roster(&self, at: usize) -> Vec<String> {
+        self.nodes[at].room.members.keys().map(ToString::to_string).collect()
+    }
+}
+
+fn media(sequence: u16, codec: Codec, payload: Vec<u8>) -> MediaPacket {
+    MediaPacket {
+        sequence,
+        timestamp: u32::from(sequence) * 960,
+        marker: true,
+        codec,
+        level: None,
+        orientation: None,
+        captured_us: None,
+        descriptor: None,
+        payload: Arc::from(payload),
+    }
+}
+
+fn voice(sequence: u16) -> MediaPacket {
+    let level = Some(AudioLevel { below_full_scale: 20, voice: true });
+    MediaPacket { level, ..media(sequence, Codec::Opus, vec![0; 80]) }
+}
+
+/// A VP8 packet of `height` lines.
+fn picture(sequence: u16, height: u16, key: bool) -> MediaPacket {
+    let [low, high] = height.to_le_bytes();
+    let mut payload =
+        vec![0x90, 0x80, 0x81, sequence as u8, u8::from(!key), 0, 0, 0x9d, 0x01, 0x2a, 0x80, 0x02, low, high];
+    payload.resize(usize::from(height) * 3, 0);
+    media(sequence, Codec::Vp8, payload)
+}
+
+const RIDS: [&str; 3] = ["q", "h", "f"];
+
+#[test]
+fn two_on_two_nodes_see_and_hear_each_other() {
+    let mut cluster = Cluster::new(&["panama", "zurich"]);
+    cluster.join(0, 1, "ana");
+    cluster.join(1, 7, "ben");
+    assert_eq!(cluster.roster(0), ["ana", "ben"]);
+    assert_eq!(cluster.roster(1), ["ana", "ben"]);
+    cluster.publish(0, 1, &RIDS);
+    cluster.offer_slots(1, 7, 2);
+    cluster.second_of_media(0, 1, &RIDS);
+    cluster.second_of_media(0, 1, &RIDS);
+    assert!(cluster.got(1, 7, "Audio0") > 90, "voice: {}", cluster.got(1, 7, "Audio0"));
+    assert!(cluster.got(1, 7, "Video0") > 40, "picture: {}", cluster.got(1, 7, "Video0"));
+    assert_eq!(cluster.got(0, 1, "Video0"), 0, "nobody is sent their own picture");
+}
+
+#[test]
+fn a_stream_crosses_a_link_once_whatever_the_number_of_receivers() {
+    let relayed_with = |receivers: usize| {
+        let mut cluster = Cluster::new(&["panama", "zurich"]);
+        cluster.join(0, 1, "ana");
+        cluster.publish(0, 1, &RIDS);
+        for receiver in 0..receivers {
+            cluster.join(1, receiver, &format!("r{receiver}"));
+            cluster.offer_slots(1, receiver, 1);
+        }
+        cluster.second_of_media(0, 1, &RIDS);
+        cluster.relayed = 0;
+        cluster.second_of_media(0, 1, &RIDS);
+        cluster.relayed
+    };
+    let one = relayed_with(1);
+    assert!(one > 60, "one receiver: {one}");
+    assert_eq!(one, relayed_with(2));
+    assert_eq!(one, relayed_with(5));
+}
+
+#[test]
+fn no_video_crosses_to_where_nobody_watches() {
+    let mut cluster = Cluster::new(&["panama", "zurich"]);
+    cluster.join(0, 1, "ana");
+    cluster.publish(0, 1, &RIDS);
+    cluster.join(1, 7, "ben");
+    cluster.offer_slots(1, 7, 1);
+    cluster.second_of_media(0, 1, &RIDS);
+    cluster.nodes[1].room.view(ClientKey(7), Vec::new());
+    cluster.run(Duration::from_millis(300));
+    cluster.relayed = 0;
+    cluster.second_of_media(0, 1, &RIDS);
+    assert_eq!(cluster.relayed, 50, "the voice alone");
+}
+
+#[test]
+fn a_slow_receiver_gets_the_low_layer_and_a_fast_one_the_high() {
+    let mut cluster = Cluster::new(&["panama"]);
+    cluster.join(0, 1, "ana");
+    cluster.publish(0, 1, &RIDS);
+    for (client, kbps) in [(2, 200), (3, 20_000)] {
+        cluster.join(0, client, &format!("r{client}"));
+        cluster.offer_slots(0, client, 1);
+        cluster.nodes[0].room.estimate(ClientKey(client), kbps);
+    }
+    for _ in 0..6 {
+        cluster.second_of_media(0, 1, &RIDS);
+    }
+    let rid = |cluster: &Cluster, client| {
+        let slots = cluster.last_slots(0, client);
+        slots.iter().find(|slot| slot.mid == "Video0").and_then(|slot| slot.content.clone()).and_then(|c| c.rid)
+    };
+    assert_eq!(rid(&cluster, 2).as_deref(), Some("q"));
+    assert_eq!(rid(&cluster, 3).as_deref(), Some("f"));
+}
+
+#[test]
+fn a_slot_shows_what_was_asked_for_and_nothing_undecodable() {
+    let mut cluster = Cluster::new(&["panama"]);
+    cluster.join(0, 1, "ana");
+    cluster.join(0, 2, "ben");
+    cluster.publish(0, 1, &[]);
+    cluster.offer_slots(0, 2, 1);
+    let track = TrackId::of(&"ana".parse().expect("valid"), "1").expect("valid");
+    cluster.nodes[0].room.view(ClientKey(2), vec![Tile { track: track.clone(), height: 360 }]);
+    cluster.send(0, 1, PICTURE, None, &media(1, Codec::Av1, vec![0x18; 100]));
+    cluster.run(Duration::from_millis(200));
+    let slots = cluster.last_slots(0, 2);
+    let content =
+        slots.iter().find_map(|slot| slot.content.clone().filter(|c| c.track == track)).expect("it stands there");
+    assert_eq!(content.state, SlotState::Unsupported);
+    assert_eq!(cluster.got(0, 2, "Video0"), 0);
+}
+
+#[test]
+fn a_lost_peer_takes_its_participants_with_it_and_nobody_else() {
+    let mut cluster = Cluster::new(&["panama", "zurich", "singapore"]);
+    cluster.join(0, 1, "ana");
+    cluster.join(1, 2, "ben");
+    cluster.join(2, 3, "cleo");
+    let zurich = cluster.nodes[1].id.clone();
+    cluster.nodes[0].room.peer_closed(&zurich, LeaveReason::NodeLost);
+    cluster.settle();
+    assert_eq!(cluster.roster(0), ["ana", "cleo"]);
+    let left = ServerMessage::Left { participant: "ben".parse().expect("valid"), reason: LeaveReason::NodeLost };
+    assert!(cluster.nodes[0].signals.contains(&(ClientKey(1), left)));
+}
+
+#[test]
+fn a_new_stay_takes_the_place_of_the_old_one_only_for_the_same_person() {
+    let mut cluster = Cluster::new(&["panama", "zurich"]);
+    cluster.join(0, 1, "ana");
+    cluster.join(1, 2, "ben");
+    let again = |identity: &str, id: &str, replaces: &str| Joining {
+        participant: id.parse().expect("valid"),
+        identity: identity.into(),
+        name: "Ana".into(),
+        grants: BOTH,
+        replaces: Some(replaces.parse().expect("valid")),
+    };
+    cluster.nodes[1].room.join(ClientKey(3), again("eve", "eve", "ana"));
+    cluster.settle();
+    assert_eq!(cluster.roster(0), ["ana", "ben", "eve"], "a stranger replaces nobody");
+    cluster.nodes[1].room.join(ClientKey(4), again("ana", "ana2", "ana"));
+    cluster.settle();
+    assert_eq!(cluster.roster(0), ["ana2", "ben", "eve"]);
+}
+
+#[test]
+fn muted_voices_are_not_forwarded() {
+    let mut cluster = Cluster::new(&["panama"]);
+    cluster.join(0, 1, "ana");
+    cluster.join(0, 2, "ben");
+    cluster.publish(0, 1, &[]);
+    cluster.offer_slots(0, 2, 0);
+    cluster.nodes[0].room.mute(ClientKey(1), VOICE, true);
+    cluster.send(0, 1, VOICE, None, &voice(1));
+    assert_eq!(cluster.got(0, 2, "Audio0"), 0);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Join(usize, u8),
+    Leave(usize, u8),
+    Publish(usize, u8),
+    Slots(usize, u8, usize),
+    Media(usize, u8),
+    PeerLost(usize, usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        (0..3usize, 0..4u8).prop_map(|(n, c)| Step::Join(n, c)),
+        (0..3usize, 0..4u8).prop_map(|(n, c)| Step::Leave(n, c)),
+        (0..3usize, 0..4u8).prop_map(|(n, c)| Step::Publish(n, c)),
+        (0..3usize, 0..4u8, 0..4usize).prop_map(|(n, c, s)| Step::Slots(n, c, s)),
+        (0..3usize, 0..4u8).prop_map(|(n, c)| Step::Media(n, c)),
+        (0..3usize, 0..3usize).prop_map(|(a, b)| Step::PeerLost(a, b)),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever people do in whatever order, nothing panics, subscriptions and slots agree, and nobody hears themselves.
+    #[test]
+    fn any_order_of_events_keeps_the_room_consistent(steps in steps()) {
+        let mut cluster = Cluster::new(&["panama", "zurich", "singapore"]);
+        for step in steps {
+            match step {
+                Step::Join(at, client) => {
+                    let name = format!("p{at}{client}");
+                    if !cluster.nodes[at].room.clients.contains_key(&ClientKey(usize::from(client))) {
+                        cluster.join(at, usize::from(client), &name);
+                    }
+                }
+                Step::Leave(at, client) => {
+                    cluster.nodes[at].room.leave(ClientKey(usize::from(client)), LeaveReason::Left);
+                    cluster.settle();
+                }
+                Step::Publish(at, client) => cluster.publish(at, usize::from(client), &RIDS),
+                Step::Slots(at, client, video) => cluster.offer_slots(at, usize::from(client), video),
+                Step::Media(at, client) => {
+                    cluster.send(at, usize::from(client), VOICE, None, &voice(1));
+                    cluster.send(at, usize::from(client), PICTURE, Some("q"), &picture(1, 180, true));
+                    cluster.settle();
+                }
+                Step::PeerLost(at, other) => {
+                    let lost = cluster.nodes[other].id.clone();
+                    cluster.nodes[at].room.peer_closed(&lost, LeaveReason::NodeLost);
+                    cluster.settle();
+                }
+            }
+            for node in &cluster.nodes {
+                check(&node.room)?;
+            }
+        }
+    }
+}
+
+fn check(room: &Room) -> Result<(), TestCaseError> {
+    for (client, receiver) in &room.receivers {
+        let own = &room.clients[client];
+        for kind in [Kind::Audio, Kind::Video] {
+            for (index, slot) in receiver.slots(kind).iter().enumerate() {
+                let Some(track) = slot.track else { continue };
+                let publication = &room.publications[track.0];
+                prop_assert!(publication.participant != *own, "own track in a slot");
+                prop_assert_eq!(publication.kind(), kind);
+                let standing =
+                    publication.subscribers.iter().filter(|s| s.client == *client && s.slot == index && s.kind == kind);
+                prop_assert_eq!(standing.count(), 1);
+            }
+        }
+    }
+    for (key, publication) in &room.publications {
+        prop_assert!(room.members[&publication.participant].tracks.contains(&TrackKey(key)));
+        for subscriber in &publication.subscribers {
+            let slot = &room.receivers[&subscriber.client].slots(subscriber.kind)[subscriber.slot];
+            prop_assert_eq!(slot.track, Some(TrackKey(key)));
+        }
+    }
+    Ok(())
+}
