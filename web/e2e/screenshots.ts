@@ -2,15 +2,28 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 
 import type { Browser, Page } from "playwright-core";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { preview, type PreviewServer } from "vite";
 
 import { complaintsOf, launch } from "./browser";
 
 /** Every page and state, looked at: saved as a picture, and checked for overflow, accessibility and policy. */
-const PAGES = [
-  "start", "preview", "denied", "room-1", "room-2", "room-4", "room-9", "room-screen", "room-reconnecting",
-  "room-connecting", "ended", "ended-unreachable",
+const PAGES: { name: string; of?: string; press?: string | RegExp }[] = [
+  { name: "start" },
+  { name: "preview" },
+  { name: "denied" },
+  { name: "room-1" },
+  { name: "room-2" },
+  { name: "room-4" },
+  { name: "room-9" },
+  { name: "room-people", of: "room-9", press: "Participants" },
+  { name: "room-statistics", of: "room-4", press: /^Connection/ },
+  { name: "room-settings", of: "room-2", press: "Settings" },
+  { name: "room-screen" },
+  { name: "room-connecting" },
+  { name: "room-reconnecting" },
+  { name: "ended" },
+  { name: "ended-unreachable" },
 ];
 const SIZES = [
   { width: 390, height: 844 },
@@ -34,25 +47,31 @@ afterAll(async () => {
   await server?.close();
 });
 
-const cases = PAGES.flatMap((name) =>
-  SIZES.flatMap((size) => (["light", "dark"] as const).map((theme) => ({ name, size, theme }))),
+const cases = PAGES.flatMap((page) =>
+  SIZES.flatMap((size) => (["light", "dark"] as const).map((theme) => ({ ...page, size, theme }))),
 );
 
 describe("every page", () => {
-  test.each(cases)("$name at $size.width in $theme", async ({ name, size, theme }) => {
+  test.each(cases)("$name at $size.width in $theme", async ({ name, of = name, press, size, theme }) => {
     const context = await browser.newContext({ viewport: size, colorScheme: theme, reducedMotion: "reduce" });
+    onTestFinished(() => context.close());
     const page = await context.newPage();
     const complaints = complaintsOf(page);
-    await page.goto(`${server.resolvedUrls?.local[0] ?? ""}fixtures/${name}`);
+    await page.goto(`${server.resolvedUrls?.local[0] ?? ""}fixtures/${of}`);
     await page.getByRole("main").waitFor();
-    await page.waitForTimeout(400);
+    if (press !== undefined) await page.getByRole("button", { name: press }).click();
+    await page.waitForFunction(picturesShown);
     await page.screenshot({ path: `${OUT}${name}-${size.width}-${theme}.png` });
     expect(await overflow(page), "sideways scrolling").toBe(0);
     expect(complaints, "errors and refusals by the content security policy").toEqual([]);
     expect(await violations(page), "accessibility").toEqual([]);
-    await context.close();
   });
 });
+
+function picturesShown(): boolean {
+  const settled = !document.body.textContent?.includes("Finding the nearest");
+  return settled && [...document.querySelectorAll("video")].every((video) => video.readyState >= 2 && video.videoWidth > 2);
+}
 
 function overflow(page: Page): Promise<number> {
   return page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);

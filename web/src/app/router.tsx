@@ -4,6 +4,7 @@ import { buttonVariants } from "@/components/ui/button";
 import { CallPage } from "@/features/call/call-page";
 import { StartPage } from "@/features/start/start-page";
 import { isRoomName } from "@/lib/room-name";
+import { cn } from "@/lib/utils";
 
 import { PageFrame } from "./page-frame";
 
@@ -29,7 +30,7 @@ function NothingHere() {
       <div className="mx-auto flex max-w-md flex-col items-center gap-6 text-center">
         <h1 className="text-3xl font-semibold tracking-tight">There is nothing here</h1>
         <p className="text-lg text-muted-foreground">Check the link, or start a call of your own.</p>
-        <Link to="/" search={true} className={buttonVariants({ size: "lg" })}>
+        <Link to="/" search={true} className={cn(buttonVariants({ size: "lg" }))}>
           Home
         </Link>
       </div>

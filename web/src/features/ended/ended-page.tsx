@@ -2,6 +2,7 @@ import { Link } from "@tanstack/react-router";
 
 import { PageFrame } from "@/app/page-frame";
 import { Button, buttonVariants } from "@/components/ui/button";
+import { cn } from "@/lib/utils";
 import { ENDINGS } from "@/lib/words";
 import type { EndReason } from "@/sdk";
 
@@ -21,7 +22,7 @@ export function EndedPage({ reason, onRejoin }: { reason: EndReason; onRejoin: (
               Rejoin
             </Button>
           )}
-          <Link to="/" search={true} className={buttonVariants({ variant: "secondary", size: "lg" })}>
+          <Link to="/" search={true} className={cn(buttonVariants({ variant: "secondary", size: "lg" }))}>
             Home
           </Link>
         </div>

@@ -39,7 +39,7 @@ export function PreviewPage({ room, local, onJoin }: PreviewPageProps) {
             <DevicePicker source="camera" local={state} onPick={(id) => void local.switchDevice("camera", id)} />
           </div>
         </div>
-        <form className="order-first flex min-w-0 flex-col gap-5 lg:order-none" onSubmit={submit}>
+        <form className="flex min-w-0 flex-col gap-5" onSubmit={submit}>
           <div className="flex flex-col gap-1">
             <h1 className="text-2xl font-semibold tracking-tight sm:text-3xl">Ready to join?</h1>
             <p className="truncate text-muted-foreground">{room}</p>

@@ -17,7 +17,7 @@ interface PreviewPictureProps {
 export function PreviewPicture({ name, state, local }: PreviewPictureProps) {
   const { microphone, camera } = state;
   return (
-    <div className="relative isolate aspect-4/3 overflow-hidden rounded-2xl bg-zinc-900 text-white sm:aspect-video">
+    <div className="relative isolate aspect-4/3 max-h-[40dvh] w-full overflow-hidden rounded-2xl bg-zinc-900 text-white sm:aspect-video lg:max-h-none">
       {camera.track === undefined ? (
         <div className="grid size-full place-content-center justify-items-center gap-3 pb-14">
           <Avatar name={name || "?"} className="w-24" />

@@ -1,4 +1,4 @@
-import { Mic, MicOff, MonitorUp, PhoneOff, Settings, Users, Video as VideoOn, VideoOff } from "lucide-react";
+import { Mic, MicOff, MonitorUp, Phone, Settings, Users, Video as VideoOn, VideoOff } from "lucide-react";
 import type { ReactElement, ReactNode } from "react";
 
 import { Button, type ButtonProps } from "@/components/ui/button";
@@ -56,7 +56,7 @@ export function Controls({ call, actions, className, peopleOpen, onPeople, onSet
         <Settings />
       </Control>
       <Control label="Leave" variant="destructive" className="ml-2 w-16 sm:ml-5" onClick={() => actions.leave()}>
-        <PhoneOff />
+        <Phone className="rotate-[135deg]" />
       </Control>
     </div>
   );

@@ -34,6 +34,7 @@ export function RoomView({ call, actions }: RoomViewProps) {
 
   return (
     <main data-stage className="safe-x flex h-dvh flex-col bg-zinc-950 text-white">
+      <h1 className="sr-only">Call in {call.room}</h1>
       <header className={cn("safe-top flex items-center justify-between gap-3 pb-2", fading)}>
         <Button variant="stage" size="sm" className="h-9 min-w-0 shrink rounded-full" aria-label="Copy link" onClick={() => void copyLink(call.room)}>
           <Link className="size-4" />

@@ -61,7 +61,13 @@ function Grid({
       }
     >
       {shown.map((person) => (
-        <Tile key={person.key} person={person} style={tile} stale={stale && !person.isSelf} />
+        <Tile
+          key={person.key}
+          person={person}
+          style={tile}
+          stale={stale && !person.isSelf}
+          bare={person.isSelf && shown.length === 1}
+        />
       ))}
       {hidden > 0 && (
         <div style={tile} className="grid place-items-center rounded-2xl bg-zinc-800 text-sm text-white/80">

@@ -26,8 +26,9 @@ export function Tile({ person, style, className, stale = false, bare = false }: 
       aria-label={isSelf ? "You" : name}
       style={style}
       className={cn(
-        "relative isolate overflow-hidden rounded-2xl bg-zinc-800 transition-shadow duration-200",
-        speaking && "shadow-[0_0_0_3px_var(--primary)]",
+        "@container relative isolate overflow-hidden rounded-2xl bg-zinc-800",
+        "after:pointer-events-none after:absolute after:inset-0 after:rounded-2xl after:transition-shadow after:duration-200",
+        speaking && "after:shadow-[inset_0_0_0_3px_var(--primary),inset_0_0_16px_var(--primary)]",
         className,
       )}
     >
@@ -47,7 +48,7 @@ export function Tile({ person, style, className, stale = false, bare = false }: 
 
 function Label({ name, muted }: { name: string; muted: boolean }) {
   return (
-    <figcaption className="absolute bottom-2 left-2 flex max-w-[calc(100%-1rem)] items-center gap-1.5 rounded-lg bg-black/55 px-2 py-1 text-[13px] leading-5 text-white">
+    <figcaption className="absolute bottom-2 left-2 hidden max-w-[calc(100%-1rem)] items-center gap-1.5 rounded-lg bg-black/55 px-2 py-1 text-[13px] leading-5 text-white @min-[5.5rem]:flex">
       {muted && <MicOff role="img" aria-label="Muted" className="size-3.5 shrink-0" />}
       <bdi className="truncate">{name}</bdi>
     </figcaption>

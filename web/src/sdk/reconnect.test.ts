@@ -1,0 +1,211 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+
+import {
+  advance,
+  GIVE_UP_MS,
+  IDLE,
+  MEDIA_PATIENCE_MS,
+  RESUME_PATIENCE_MS,
+  RETRY_DELAYS_MS,
+  type Command,
+  type ReconnectEvent,
+  type ReconnectState,
+} from "./reconnect";
+
+/** Feeds events one after the other, each at its time, and keeps what was commanded. */
+class Run {
+  state: ReconnectState = IDLE;
+  nowMs = 0;
+  commands: Command[] = [];
+
+  at(nowMs: number, ...events: ReconnectEvent[]): this {
+    this.nowMs = nowMs;
+    this.commands = [];
+    for (const event of events) {
+      const step = advance(this.state, event, { nowMs, random: 0 });
+      this.state = step.state;
+      this.commands.push(...step.commands);
+    }
+    return this;
+  }
+
+  /** Sends the timer event when it is due. */
+  wake(): this {
+    return this.at(this.state.wakeAtMs ?? Number.NaN, { type: "timer" });
+  }
+}
+
+const UNREACHABLE: ReconnectEvent = { type: "failed", failure: { kind: "unreachable" } };
+const open = (pop: string, attempt: "join" | "resume" | "restart"): Command => ({ type: "open", pop, attempt });
+
+function connected(): Run {
+  return new Run().at(0, { type: "join", ranking: ["zurich", "panama", "singapore"] }, { type: "welcomed" }, { type: "mediaUp" });
+}
+
+describe("joining", () => {
+  test("goes to the best PoP, and to the next at once when that is out of reach", () => {
+    const run = new Run().at(0, { type: "join", ranking: ["zurich", "panama"] });
+    expect(run.commands).toEqual([open("zurich", "join")]);
+    expect(run.at(5, UNREACHABLE).commands).toEqual([open("panama", "join")]);
+  });
+
+  test("is connected only once media is up, not when signalling is", () => {
+    const run = new Run().at(0, { type: "join", ranking: ["zurich"] }, { type: "welcomed" });
+    expect(run.state.phase).toBe("connecting");
+    expect(run.at(200, { type: "mediaUp" }).state.phase).toBe("connected");
+  });
+
+  test("gives up on every PoP in the end, and says that the network blocks media if only that failed", () => {
+    const run = new Run().at(0, { type: "join", ranking: ["zurich"] });
+    while (run.state.phase !== "ended" && run.nowMs < GIVE_UP_MS * 2) {
+      run.at(run.nowMs + 10, run.state.signalling === "opening" ? UNREACHABLE : { type: "leave" });
+      if (run.state.wakeAtMs !== undefined) run.wake();
+    }
+    expect(run.state.reason).toBe("unreachable");
+    expect(run.nowMs).toBeGreaterThanOrEqual(GIVE_UP_MS);
+  });
+
+  test("a refusal that would be the same everywhere ends it", () => {
+    const run = new Run().at(0, { type: "join", ranking: ["zurich", "panama"] });
+    run.at(5, { type: "failed", failure: { kind: "fatal", reason: "expired" } });
+    expect(run.state).toMatchObject({ phase: "ended", reason: "expired" });
+  });
+});
+
+describe("a lost socket", () => {
+  test("is taken up on the same PoP at once, then after the listed delays, while media flows", () => {
+    const run = connected().at(1000, { type: "socketLost" });
+    expect(run.commands).toEqual([open("zurich", "resume")]);
+    const delays: number[] = [];
+    for (let attempt = 1; attempt < RETRY_DELAYS_MS.length; attempt += 1) {
+      const failedMs = run.nowMs;
+      run.at(failedMs, UNREACHABLE).wake();
+      delays.push(run.nowMs - failedMs);
+      expect(run.commands).toEqual([open("zurich", "resume")]);
+    }
+    expect(delays).toEqual(RETRY_DELAYS_MS.slice(1));
+    expect(run.at(run.nowMs, { type: "welcomed" }).state.phase).toBe("connected");
+  });
+
+  test("with the door refusing and the media gone: the PoP is dead, and the next one is tried at once", () => {
+    const run = connected().at(1000, { type: "socketLost" }).at(1003, UNREACHABLE).at(1600, { type: "mediaLost" });
+    expect(run.commands).toEqual([open("panama", "restart")]);
+    expect(run.state).toMatchObject({ phase: "restarting", pop: "panama", held: false });
+  });
+
+  test("with nothing flowing that could tell: two refusals are enough", () => {
+    const run = connected().at(1000, { type: "mediaUnknown" }, { type: "socketLost" }).at(1003, UNREACHABLE);
+    expect(run.state.phase).toBe("resuming");
+    expect(run.wake().at(run.nowMs + 3, UNREACHABLE).commands).toEqual([open("panama", "restart")]);
+  });
+
+  test("that stays lost is given up before the node forgets the stay, although media flows", () => {
+    const run = connected().at(0, { type: "socketLost" });
+    while (run.state.phase === "resuming") {
+      run.at(run.nowMs + 1, UNREACHABLE);
+      if (run.state.phase === "resuming") run.wake();
+    }
+    expect(run.nowMs).toBeLessThan(RESUME_PATIENCE_MS + 6000);
+    expect(run.state).toMatchObject({ phase: "restarting", pop: "panama", held: true });
+  });
+
+  test("on a PoP that has forgotten the stay: a new stay there first", () => {
+    const run = connected().at(10, { type: "socketLost" }).at(20, { type: "failed", failure: { kind: "session_gone" } });
+    expect(run.commands).toEqual([open("zurich", "restart")]);
+  });
+
+  test("is tried again at once when the network comes back", () => {
+    const run = connected().at(10, { type: "socketLost" }).at(20, UNREACHABLE).at(30, { type: "networkChanged" });
+    expect(run.commands).toEqual([open("zurich", "resume")]);
+  });
+});
+
+describe("lost media", () => {
+  test("restarts ICE first and another PoP after that", () => {
+    const run = connected().at(5000, { type: "mediaLost" });
+    expect(run.commands).toEqual([{ type: "restartIce" }]);
+    expect(run.state.phase).toBe("resuming");
+    expect(run.wake().commands).toEqual([open("panama", "restart")]);
+    expect(run.nowMs).toBe(5000 + MEDIA_PATIENCE_MS);
+  });
+
+  test("that comes back changes nothing else", () => {
+    const run = connected().at(5000, { type: "mediaLost" }).at(5300, { type: "mediaUp" });
+    expect(run.state).toMatchObject({ phase: "connected", pop: "zurich", wakeAtMs: undefined });
+  });
+
+  test("while the door is a black hole too does not wait for the attempt to time out", () => {
+    const run = connected().at(5000, { type: "socketLost" }, { type: "mediaLost" });
+    expect(run.wake().commands).toEqual([open("panama", "restart")]);
+  });
+});
+
+describe("a PoP that asks to move", () => {
+  test("is left while its media still flows", () => {
+    const run = connected().at(9, { type: "move" });
+    expect(run.commands).toEqual([open("panama", "restart")]);
+    expect(run.state.held).toBe(true);
+  });
+});
+
+const events: fc.Arbitrary<ReconnectEvent> = fc.oneof(
+  fc.constantFrom<ReconnectEvent>(
+    { type: "welcomed" },
+    { type: "socketLost" },
+    { type: "mediaUp" },
+    { type: "mediaLost" },
+    { type: "mediaUnknown" },
+    { type: "networkChanged" },
+    { type: "timer" },
+    { type: "move" },
+    UNREACHABLE,
+    { type: "failed", failure: { kind: "busy" } },
+    { type: "failed", failure: { kind: "session_gone" } },
+    { type: "sessionEnded", reason: "elsewhere" },
+    { type: "sessionEnded", reason: "again" },
+  ),
+);
+
+describe("in any order of events", () => {
+  test("there is always a next step: connected, an attempt under way, or a time to wake", () => {
+    fc.assert(
+      fc.property(fc.array(fc.tuple(events, fc.nat(8000)), { maxLength: 60 }), (script) => {
+        const run = new Run().at(0, { type: "join", ranking: ["zurich", "panama", "singapore"] });
+        for (const [event, delay] of script) {
+          run.at(run.nowMs + delay, event);
+          const { phase, signalling, wakeAtMs } = run.state;
+          const settled = phase === "connected" || phase === "ended";
+          expect(settled || signalling === "opening" || wakeAtMs !== undefined, JSON.stringify(run.state)).toBe(true);
+        }
+      }),
+    );
+  });
+
+  test("at most one attempt is opened per event, always on a known PoP, and none after the end", () => {
+    fc.assert(
+      fc.property(fc.array(events, { maxLength: 60 }), fc.nat(60), (script, leaveAfter) => {
+        const run = new Run().at(0, { type: "join", ranking: ["zurich", "panama"] });
+        script.forEach((event, index) => {
+          const ended = run.state.phase === "ended";
+          run.at(run.nowMs + 100, index === leaveAfter ? { type: "leave" } : event);
+          const opened = run.commands.filter((command) => command.type === "open");
+          expect(opened.length).toBeLessThanOrEqual(ended ? 0 : 1);
+          for (const command of opened) expect(["zurich", "panama"]).toContain(command.pop);
+        });
+      }),
+    );
+  });
+
+  test("connected means that signalling stands", () => {
+    fc.assert(
+      fc.property(fc.array(events, { maxLength: 60 }), (script) => {
+        const run = new Run().at(0, { type: "join", ranking: ["zurich", "panama"] });
+        for (const event of script) {
+          run.at(run.nowMs + 100, event);
+          if (run.state.phase === "connected") expect(run.state.signalling).toBe("up");
+        }
+      }),
+    );
+  });
+});
