@@ -125,6 +125,16 @@ impl Node {
         self.shared.status()
     }
 
+    /// The rooms with someone in them, here or at a peer.
+    pub async fn rooms(&self) -> Vec<RoomView> {
+        self.shared.rooms().await
+    }
+
+    /// Every room with someone here.
+    pub async fn rooms(&self) -> Vec<RoomView> {
+        self.shared.rooms().await
+    }
+
     /// Ends every session, tells peers and stops.
     pub async fn stop(self) {
         for shard in &self.shared.shards {
