@@ -152,8 +152,10 @@ impl Directory {
     pub async fn room(&self, room: &RoomId) -> Result<Option<RoomRecord>, StoreError> {
         let items = self.store.partition(ROOMS, room.as_str()).await?;
         let now = SystemTime::now().into();
-        let (homes, members): (Vec<Item>, Vec<Item>) =
-            items.into_iter().partition(|item| item.text(SK).is_some_and(|sk| sk == HOME));
+        let under = |wanted: fn(&str) -> bool| -> Vec<Item> {
+            items.iter().filter(|item| item.text(SK).is_some_and(wanted)).cloned().collect()
+        };
+        let (homes, members) = (under(|sk| sk == HOME), under(|sk| sk.starts_with(MEMBER)));
         let home = self.records::<Home>(ROOMS, &homes, now).pop().map(|home| home.pop);
         let members: Vec<RoomMember> = self.records(ROOMS, &members, now);
         let found = home.is_some() || !members.is_empty();

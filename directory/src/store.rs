@@ -10,7 +10,7 @@ use std::{
 use aws_config::{BehaviorVersion, Region};
 use aws_sdk_dynamodb::{
     Client,
-    config::{Credentials, retry::RetryConfig, timeout::TimeoutConfig},
+    config::{Credentials, retry::RetryConfig},
     error::{ProvideErrorMetadata, SdkError},
     operation::put_item::PutItemError,
     types::{AttributeValue, ReturnValuesOnConditionCheckFailure},
@@ -46,8 +46,8 @@ pub(crate) struct Store {
 
 /// What became of a conditional write.
 pub(crate) enum Written {
-    /// It stands.
-    Yes,
+    /// This stands now.
+    Yes(Box<Item>),
     /// This stands instead.
     Instead(Box<Item>),
 }
@@ -82,7 +82,7 @@ impl Store {
         for _ in 0..MAX_ROUNDS {
             let version = Version { written_at: Version::after(now, replaced), region: self.pop.clone() };
             match self.put_if_newer(table, item.clone(), &version).await? {
-                Written::Yes => return Ok(()),
+                Written::Yes(_) => return Ok(()),
                 Written::Instead(newer) => replaced = newer.written_at(),
             }
         }
@@ -136,15 +136,15 @@ impl Store {
             .client
             .put_item()
             .table_name(table.0)
-            .set_item(Some(item.0))
+            .set_item(Some(item.0.clone()))
             .condition_expression(condition)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         for (name, value) in values {
             request = request.expression_attribute_values(name, value);
         }
         self.measured(table, "PutItem", async {
-            match request.send().await {
-                Ok(_) => Ok(Written::Yes),
+            match Box::pin(request.send()).await {
+                Ok(_) => Ok(Written::Yes(Box::new(item))),
                 Err(error) => match error.as_service_error() {
                     Some(PutItemError::ConditionalCheckFailedException(failed)) => {
                         Ok(Written::Instead(Box::new(Item(failed.item.clone().unwrap_or_default()))))
@@ -166,7 +166,7 @@ impl Store {
             .key(SK, AttributeValue::S(sk.into()))
             .consistent_read(true);
         self.measured(table, "GetItem", async {
-            let answer = request.send().await.map_err(|error| refusal(table, "GetItem", &error))?;
+            let answer = Box::pin(request.send()).await.map_err(|error| refusal(table, "GetItem", &error))?;
             Ok(answer.item.map(Item))
         })
         .await
@@ -191,6 +191,8 @@ impl Store {
         .await
     }
 
+    /// Gives a request its deadline and counts it. The SDK's futures are some 30 kB each: they are boxed, so that those
+    /// of the directory fit on a stack.
     async fn measured<T>(
         &self,
         table: Table,
@@ -208,9 +210,8 @@ impl Store {
 
 /// The SDK's client: one quick retry at most, because a caller waits and has a deadline of its own.
 async fn client(config: &Config) -> Client {
-    let mut loader = aws_config::defaults(BehaviorVersion::latest())
-        .retry_config(RetryConfig::standard().with_max_attempts(2).with_initial_backoff(Duration::from_millis(20)))
-        .timeout_config(TimeoutConfig::builder().operation_timeout(config.timeout()).build());
+    let retry = RetryConfig::standard().with_max_attempts(2).with_initial_backoff(Duration::from_millis(20));
+    let mut loader = aws_config::defaults(BehaviorVersion::latest()).retry_config(retry);
     if let Some(endpoint) = &config.endpoint {
         loader = loader.endpoint_url(endpoint);
     }
@@ -234,8 +235,7 @@ where
     let table = table.0;
     let unreachable = |reason: String| StoreError::Unreachable { operation, table, reason };
     match error {
-        SdkError::TimeoutError(_) => unreachable("it took too long".into()),
-        SdkError::DispatchFailure(failure) if failure.is_timeout() => unreachable("connecting took too long".into()),
+        SdkError::TimeoutError(_) => unreachable("connecting took too long".into()),
         SdkError::DispatchFailure(failure) => {
             unreachable(failure.as_connector_error().map_or_else(|| "no connection".into(), ToString::to_string))
         }

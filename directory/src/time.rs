@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 pub struct UnixMicros(pub u64);
 
 impl UnixMicros {
+    /// Later than anything.
+    pub const NEVER: Self = Self(u64::MAX);
+
     /// How long ago `earlier` was; zero if it lies ahead.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))

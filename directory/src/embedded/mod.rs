@@ -1,13 +1,17 @@
 //! The store of a PoP without AWS: dynoxide (the DynamoDB API over SQLite) in a file, and a replicator that stands in
 //! for global tables. For development and tests; production uses DynamoDB.
 
+mod changes;
+mod replicator;
 mod server;
+mod tail;
 
-use std::{net::TcpListener, path::PathBuf};
+use std::{net::TcpListener, path::PathBuf, time::Duration};
 
 use dynoxide::Database;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
+use self::replicator::Replicator;
 use crate::{
     config::{Config, StoreConfig},
     error::StoreError,
@@ -16,6 +20,9 @@ use crate::{
     store::Store,
     tables::{REPLICATED, REPLICATION},
 };
+
+/// How often items that have expired are removed. Readers do not see them in the meantime.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Why an embedded store could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +68,12 @@ pub async fn run_store(
         prepared = prepare(&store) => prepared?,
         result = &mut ended => return result,
     }
+    // Ends with this function, however it ends.
+    let mut tasks = vec![AbortOnDropHandle::new(tokio::spawn(expire(database.clone())))];
+    for peer in config.peers {
+        let replicator = Replicator::new(database.clone(), config.pop.clone(), peer, metrics.clone()).await;
+        tasks.push(AbortOnDropHandle::new(tokio::spawn(replicator.run())));
+    }
     ready();
     ended.await
 }
@@ -69,6 +82,21 @@ fn open(config: &StoreConfig) -> Result<Database, StoreFailure> {
     let failure = |reason: String| StoreFailure::File { file: config.file.clone(), reason };
     let path = config.file.to_str().ok_or_else(|| failure("its path is not UTF-8".into()))?;
     Database::new(path).map_err(|error| failure(error.to_string()))
+}
+
+/// Removes what has expired, now and then.
+async fn expire(database: Database) {
+    let mut turns = tokio::time::interval(EXPIRY_INTERVAL);
+    loop {
+        turns.tick().await;
+        let database = database.clone();
+        match tokio::task::spawn_blocking(move || database.sweep_ttl()).await {
+            Ok(Ok(removed)) => tracing::debug!(removed, "removed expired items"),
+            Ok(Err(error)) => tracing::warn!(%error, "could not remove expired items; trying again in a minute"),
+            // The runtime is shutting down.
+            Err(_) => return,
+        }
+    }
 }
 
 /// Creates what is missing. The index is added to tables whoever created them: a service may have been quicker.
