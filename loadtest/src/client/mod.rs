@@ -1,1 +1,33 @@
-//! Placeholder.
+//! A headless client: it joins a room by the public API as the browser does, publishes real VP8 and Opus, and measures
+//! what it receives.
+//!
+//! A client is one value, [`Client`](session::Client), driven by the time and by what arrives; it does no IO. So a test
+//! runs it on a virtual network, and one process can run many.
+//!
+//! ```text
+//!   door --(HTTP: pops, probes, token)--> join --+
+//!   door <-(WebSocket: protocol::signal)-> drive +-> session::Client -> publish (media/) -> str0m -> UDP or TCP
+//!                                                |                  <- measure/          <- str0m <-
+//!                                                +-> report (JSON, live line)
+//! ```
+//!
+//! | module    | does                                                                                    |
+//! |-----------|-----------------------------------------------------------------------------------------|
+//! | `media`   | the clips that are published: VP8 in IVF, speech as Opus packets with levels            |
+//! | `vp8`     | VP8 in RTP: reading and writing payload descriptors                                     |
+//! | `publish` | what to send when: layers, keyframes on request                                         |
+//! | `measure` | what arrived: loss, jitter, whole frames, freezes                                       |
+//! | `session` | one client: signalling, negotiation, transport, publishing and measuring together       |
+//! | `report`  | what it measured, as JSON                                                               |
+//! | `join`    | the HTTP part of joining: nearest PoP and token                                         |
+//! | `framing` | RTP over TCP (RFC 4571)                                                                 |
+//! | `drive`   | sockets and clock around one client                                                     |
+//! | `command` | `loadtest join`                                                                         |
+
+pub mod framing;
+pub mod measure;
+pub mod media;
+pub mod publish;
+pub mod report;
+pub mod session;
+pub mod vp8;

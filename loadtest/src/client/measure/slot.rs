@@ -1,0 +1,231 @@
+//! Everything measured of one receive slot.
+
+use std::time::Instant;
+
+use isthmus_protocol::{
+    TrackId,
+    signal::{Kind, SlotContent, SlotState},
+};
+
+use super::{FrameTracker, Freezes, PacketMeter};
+use crate::client::report::{SlotReport, VideoReport, millis, per_second, rounded};
+
+const AUDIO_CLOCK_HZ: u32 = 48_000;
+const VIDEO_CLOCK_HZ: u32 = 90_000;
+
+/// An RTP packet that arrived in a slot.
+#[derive(Debug, Clone, Copy)]
+pub struct ReceivedPacket<'a> {
+    /// The stream's identifier; another one is another stream.
+    pub ssrc: u32,
+    /// Extended, so that it does not wrap.
+    pub sequence: u64,
+    /// RTP timestamp.
+    pub timestamp: u32,
+    /// The end of a frame.
+    pub marker: bool,
+    /// RTP payload.
+    pub payload: &'a [u8],
+}
+
+/// Measures one receive slot.
+#[derive(Debug)]
+pub struct SlotMeter {
+    mid: String,
+    kind: Kind,
+    packets: PacketMeter,
+    ssrc: Option<u32>,
+    content: Option<SlotContent>,
+    video: Option<VideoMeter>,
+}
+
+#[derive(Debug, Default)]
+struct VideoMeter {
+    tracker: FrameTracker,
+    freezes: Freezes,
+    /// From trackers before the present one.
+    undecodable_before: u64,
+    frames: u64,
+    keyframes: u64,
+    keyframe_requests: u64,
+    first_and_last: Option<(Instant, Instant)>,
+    size: Option<(u16, u16)>,
+}
+
+impl SlotMeter {
+    /// A meter for the slot on m-line `mid`.
+    pub fn new(mid: String, kind: Kind) -> Self {
+        let (clock_hz, video) = match kind {
+            Kind::Audio => (AUDIO_CLOCK_HZ, None),
+            Kind::Video => (VIDEO_CLOCK_HZ, Some(VideoMeter::default())),
+        };
+        Self { mid, kind, packets: PacketMeter::new(clock_hz), ssrc: None, content: None, video }
+    }
+
+    /// The m-line.
+    pub fn mid(&self) -> &str {
+        &self.mid
+    }
+
+    /// The door says what stands in the slot now.
+    pub fn set_content(&mut self, content: Option<SlotContent>) {
+        let live = |content: &Option<SlotContent>| -> Option<TrackId> {
+            content.as_ref().filter(|content| content.state == SlotState::Live).map(|content| content.track.clone())
+        };
+        if live(&self.content) != live(&content)
+            && let Some(video) = &mut self.video
+        {
+            video.freezes.start_anew();
+        }
+        self.content = content;
+    }
+
+    /// A packet arrived.
+    pub fn handle_packet(&mut self, now: Instant, packet: &ReceivedPacket<'_>) {
+        if self.ssrc.replace(packet.ssrc).is_some_and(|before| before != packet.ssrc) {
+            self.packets.start_anew();
+            if let Some(video) = &mut self.video {
+                video.start_anew();
+            }
+        }
+        self.packets.handle_packet(now, packet.sequence, packet.timestamp, packet.payload.len());
+        if let Some(video) = &mut self.video {
+            video.handle_packet(now, packet);
+        }
+    }
+
+    /// Time passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if let Some(video) = &mut self.video {
+            let frames = video.tracker.handle_timeout(now);
+            video.note(now, &frames);
+        }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.video.as_ref()?.tracker.next_timeout()
+    }
+
+    /// The stream to ask for a keyframe, if it needs one now.
+    pub fn poll_keyframe_request(&mut self, now: Instant) -> Option<u32> {
+        let video = self.video.as_mut()?;
+        let wanted = video.tracker.poll_keyframe_request(now);
+        video.keyframe_requests += u64::from(wanted);
+        self.ssrc.filter(|_| wanted)
+    }
+
+    /// When the first packet arrived.
+    pub fn first_packet_at(&self) -> Option<Instant> {
+        self.packets.first_at()
+    }
+
+    /// When the first decodable frame was whole.
+    pub fn first_frame_at(&self) -> Option<Instant> {
+        Some(self.video.as_ref()?.first_and_last?.0)
+    }
+
+    /// Decodable frames so far.
+    pub fn frames(&self) -> u64 {
+        self.video.as_ref().map_or(0, |video| video.frames)
+    }
+
+    /// The rate in the second before `now`.
+    pub fn live_kbps(&mut self, now: Instant) -> f64 {
+        self.packets.live_kbps(now)
+    }
+
+    /// All of it at `now`, with times since `start`.
+    pub fn report(&self, start: Instant, now: Instant) -> SlotReport {
+        SlotReport {
+            mid: self.mid.clone(),
+            kind: self.kind,
+            content: self.content.clone(),
+            packets: self.packets.packets(),
+            bytes: self.packets.bytes(),
+            lost: self.packets.lost(),
+            out_of_order: self.packets.out_of_order(),
+            jitter_ms: rounded(self.packets.jitter_ms()),
+            bitrate_kbps: rounded(self.packets.mean_kbps()),
+            first_packet_ms: self.first_packet_at().map(|at| millis(at - start)),
+            video: self.video.as_ref().map(|video| video.report(start, now)),
+        }
+    }
+}
+
+impl VideoMeter {
+    fn handle_packet(&mut self, now: Instant, packet: &ReceivedPacket<'_>) {
+        let frames = self.tracker.handle_packet(now, packet.sequence, packet.marker, packet.payload);
+        self.note(now, &frames);
+    }
+
+    fn note(&mut self, now: Instant, frames: &[super::DecodableFrame]) {
+        for frame in frames {
+            self.frames += 1;
+            self.keyframes += u64::from(frame.keyframe_size.is_some());
+            self.size = frame.keyframe_size.or(self.size);
+            self.first_and_last = Some((self.first_and_last.map_or(now, |(first, _)| first), now));
+            self.freezes.handle_frame(now);
+        }
+    }
+
+    fn start_anew(&mut self) {
+        self.undecodable_before += self.tracker.undecodable();
+        self.tracker = FrameTracker::default();
+    }
+
+    fn report(&self, start: Instant, now: Instant) -> VideoReport {
+        let span = self.first_and_last.map_or_else(Default::default, |(first, last)| last - first);
+        VideoReport {
+            frames: self.frames,
+            keyframes: self.keyframes,
+            undecodable_frames: self.undecodable_before + self.tracker.undecodable(),
+            frames_per_second: per_second(self.frames.saturating_sub(1), span),
+            freezes: self.freezes.count(now),
+            freeze_ms: millis(self.freezes.total(now)),
+            keyframe_requests: self.keyframe_requests,
+            first_frame_ms: self.first_and_last.map(|(first, _)| millis(first - start)),
+            width: self.size.map(|(width, _)| width),
+            height: self.size.map(|(_, height)| height),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::client::{media::Library, publish::Camera};
+
+    const FRAME: Duration = Duration::from_millis(34);
+
+    fn receive(slot: &mut SlotMeter, camera: &mut Camera, ssrc: u32, now: Instant) {
+        while let Some(packet) = camera.poll(now) {
+            let payload = &packet.payload;
+            let (sequence, timestamp, marker) = (packet.sequence, packet.timestamp, packet.marker);
+            slot.handle_packet(now, &ReceivedPacket { ssrc, sequence, timestamp, marker, payload });
+        }
+    }
+
+    #[test]
+    fn a_slot_reports_the_frames_and_the_size_of_what_stands_in_it() {
+        let start = Instant::now();
+        let mut slot = SlotMeter::new("4".into(), Kind::Video);
+        let mut camera = Camera::new(&Library::built_in(), false, start);
+        for step in 0..60 {
+            receive(&mut slot, &mut camera, 1, start + FRAME * step);
+        }
+        let report = slot.report(start, start + FRAME * 60);
+        let video = report.video.expect("it is a video slot");
+        assert_eq!((video.width, video.height, video.freezes, video.undecodable_frames), (Some(1280), Some(720), 0, 0));
+        assert!((video.frames_per_second - 29.7).abs() < 0.7, "{}", video.frames_per_second);
+        assert_eq!((report.lost, video.keyframes), (0, 1));
+        // Another stream in the same slot: neither its sequence nor its frames have to do with those before.
+        let later = start + FRAME * 60;
+        let mut another = Camera::new(&Library::built_in(), false, later);
+        receive(&mut slot, &mut another, 2, later);
+        let report = slot.report(start, later);
+        assert_eq!((report.lost, report.video.map(|video| video.keyframes)), (0, Some(2)));
+    }
+}
