@@ -125,11 +125,6 @@ impl Node {
         self.shared.status()
     }
 
-    /// The rooms with someone in them, here or at a peer.
-    pub async fn rooms(&self) -> Vec<RoomView> {
-        self.shared.rooms().await
-    }
-
     /// Every room with someone here.
     pub async fn rooms(&self) -> Vec<RoomView> {
         self.shared.rooms().await
@@ -241,9 +236,9 @@ impl Shared {
                         break;
                     }
                 }
-                received = receiver.receive() => {
+                incoming = receiver.receive() => {
                     // The stream ended, or broke: either way the session is detached and may be taken up again.
-                    let Ok(Some(message)) = received else { break };
+                    let Ok(Some(message)) = incoming else { break };
                     let command = Command::Message { participant: participant.clone(), attachment, message };
                     if shard.control(command).await.is_err() {
                         break;
