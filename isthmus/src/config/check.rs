@@ -38,7 +38,14 @@ fn listeners(config: &Config) -> Vec<(&'static str, &'static str, SocketAddr)> {
     let mut listeners = Vec::new();
     listeners.extend(config.ops.sfu.map(|addr| ("TCP", "ops.sfu", addr)));
     listeners.extend(config.ops.store.map(|addr| ("TCP", "ops.store", addr)));
-    listeners.extend(config.relay.as_ref().and_then(|relay| relay.listen).map(|addr| ("UDP", "relay.listen", addr)));
+    if let Some(sfu) = &config.sfu {
+        listeners.push(("UDP", "sfu.relay_listen", sfu.relay_listen));
+        for shard in 0..u16::from(sfu.shard_count()) {
+            let port = sfu.media_listen.port().saturating_add(if sfu.media_listen.port() == 0 { 0 } else { shard });
+            let addr = SocketAddr::new(sfu.media_listen.ip(), port);
+            listeners.extend(["UDP", "TCP"].map(|transport| (transport, "sfu.media_listen", addr)));
+        }
+    }
     listeners.extend(config.store.as_ref().map(|store| ("TCP", "store.listen", store.listen)));
     if let Some(gateway) = &config.gateway {
         listeners.push(("TCP", "gateway.listen", gateway.listen));

@@ -20,7 +20,7 @@ use serde::Deserialize;
 use self::document::Document;
 pub(crate) use self::{
     document::{Override, Problem},
-    relay::{KeyPair, Peer, Relay},
+    relay::{KeyPair, Relay},
 };
 
 /// Everything a PoP's processes can be told. A process reads the sections of its role.
@@ -37,8 +37,8 @@ pub(crate) struct Config {
     pub(crate) ops: Ops,
     /// Who the processes are to each other, and where.
     pub(crate) relay: Option<Relay>,
-    /// How processes reach the store. Without it nothing is written down and clients find the configured PoPs only.
-    pub(crate) directory: Option<isthmus_directory::Config>,
+    /// How processes reach the store.
+    pub(crate) directory: isthmus_directory::Config,
     /// The embedded store.
     pub(crate) store: Option<isthmus_directory::StoreConfig>,
     /// The media node.
@@ -72,7 +72,7 @@ pub(crate) struct Ops {
 }
 
 /// What every section needs to know and what stands in the file once: the key and the sections.
-const INHERITED: (&str, [&str; 4]) = ("pop", ["directory", "store", "sfu", "gateway"]);
+const INHERITED: (&str, [&str; 3]) = ("pop", ["directory", "store", "gateway"]);
 
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -107,7 +107,7 @@ impl Config {
             if let Some(store) = &mut config.store {
                 store.file = folder.join(&store.file);
             }
-            check::check(&config, &mut document);
+            check::check(&mut config, &mut document);
             config
         });
         match config {

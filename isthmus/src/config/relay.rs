@@ -16,9 +16,7 @@ pub(crate) struct Relay {
     pub(crate) sfu: Option<KeyPair>,
     /// The door's certificate. It says who the door is.
     pub(crate) door: Option<KeyPair>,
-    /// Where the media node listens: address and UDP port.
-    pub(crate) listen: Option<SocketAddr>,
-    /// Where others reach it, if not at `listen`: a public address in front of a private one.
+    /// Where others reach the media node, if not where it listens (`sfu.relay_listen`): a public address in front of a private one.
     pub(crate) advertise: Option<SocketAddr>,
     /// Media nodes of other PoPs that are known without the directory. Those that the directory names are added.
     #[serde(default)]

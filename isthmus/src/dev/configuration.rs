@@ -43,6 +43,8 @@ pub(super) fn toml(pop: &Pop, pops: &[Pop], web: Option<&Path>) -> String {
     );
     text += &store(pop, pops);
     text += &relay(pop, pops);
+    let (relay_listen, media_listen) = (quoted(pop.relay()), quoted(pop.media()));
+    let _ = write!(text, "\n[sfu]\nrelay_listen = {relay_listen}\nmedia_listen = {media_listen}\n");
     text += &gateway(pop, pops, web);
     text
 }
@@ -66,8 +68,7 @@ fn store(pop: &Pop, pops: &[Pop]) -> String {
 
 fn relay(pop: &Pop, pops: &[Pop]) -> String {
     let mut text = format!(
-        "\n[relay]\nca = \"ca/ca.pem\"\nlisten = {listen}\nsfu = {sfu}\ndoor = {door}\n",
-        listen = quoted(pop.relay()),
+        "\n[relay]\nca = \"ca/ca.pem\"\nsfu = {sfu}\ndoor = {door}\n",
         sfu = key_pair(pop.process(Role::Sfu).name.as_str()),
         door = key_pair(pop.process(Role::Door).name.as_str()),
     );
@@ -84,7 +85,7 @@ fn gateway(pop: &Pop, pops: &[Pop], web: Option<&Path>) -> String {
     let origins = origins.join(", ");
     let mut text = format!(
         "\n[gateway]\npublic_url = {url}\nregion = {region}\n\
-         place = {{ latitude = {latitude:?}, longitude = {longitude:?} }}\nlisten = {listen}\nops_listen = {ops}\nallowed_origins = [{origins}]\npop_origins = [{origins}]\n\
+         latitude = {latitude:?}\nlongitude = {longitude:?}\nlisten = {listen}\nops_listen = {ops}\nallowed_origins = [{origins}]\npop_origins = [{origins}]\n\
          nodes = [{{ id = {node}, address = {address} }}]\n",
         url = quoted(pop.url()),
         region = quoted(site.region),

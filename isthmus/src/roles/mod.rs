@@ -6,7 +6,7 @@ mod presence;
 mod sfu;
 mod store;
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
 use prometheus::Registry;
@@ -106,14 +106,14 @@ fn relay<'a>(
     Ok((relay, section(pair(relay), name)?))
 }
 
-/// Serves the ops listener at `address`, if there is one, until `shutdown`.
+/// Waits for `shutdown`, and until then serves the ops listener at `address`, if there is one.
 async fn serve_ops(
-    address: Option<std::net::SocketAddr>,
+    address: Option<SocketAddr>,
     registry: Registry,
     ready: watch::Receiver<bool>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Some(address) = address else { return Ok(()) };
+    let Some(address) = address else { return Ok(shutdown.cancelled().await) };
     let listener = TcpListener::bind(address).await.with_context(|| format!("ops listener {address}"))?;
     ops::serve(listener, registry, ready, shutdown).await.context("ops listener")
 }

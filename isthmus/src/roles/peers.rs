@@ -12,17 +12,17 @@ const REFRESH: Duration = Duration::from_secs(3);
 
 /// Keeps `peers` current; never returns. While the store is down the last known ones stay.
 pub(super) async fn follow(
-    directory: Directory,
-    own: NodeId,
-    known: Vec<PeerAddress>,
-    peers: watch::Sender<Vec<PeerAddress>>,
-) -> ! {
+    directory: &Directory,
+    own: &NodeId,
+    known: &[PeerAddress],
+    peers: &watch::Sender<Vec<PeerAddress>>,
+) {
     let mut ticks = interval(REFRESH);
     loop {
         ticks.tick().await;
         match directory.snapshot().await {
             Ok(snapshot) => {
-                let merged = merge(&own, &known, &snapshot);
+                let merged = merge(own, known, &snapshot);
                 peers.send_if_modified(|peers| {
                     let changed = *peers != merged;
                     *peers = merged;

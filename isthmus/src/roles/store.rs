@@ -14,8 +14,8 @@ use crate::{config::Config, telemetry};
 pub(super) async fn run(config: &Config, shutdown: CancellationToken) -> anyhow::Result<()> {
     let store = section(config.store.as_ref(), "store")?.clone();
     // A PoP has one store; it is no node of the relay, so no certificate names it.
-    let name: NodeId = format!("{}-store-1", config.pop.id).parse()?;
-    let registry = telemetry::registry(&config.pop.id, &name)?;
+    let name: NodeId = format!("{}-store-1", config.pop).parse()?;
+    let registry = telemetry::registry(&config.pop, &name)?;
     let metrics = isthmus_directory::Metrics::new(&registry)?;
     let listener = TcpListener::bind(store.listen).with_context(|| format!("store.listen {}", store.listen))?;
     let (ready, is_ready) = watch::channel(false);

@@ -1,0 +1,20 @@
+//! The door.
+
+use isthmus_directory::Directory;
+use tokio_util::sync::CancellationToken;
+
+use super::{relay, section};
+use crate::{config::Config, telemetry};
+
+/// Runs the door of `config` until `shutdown`.
+pub(super) async fn run(config: &Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let gateway = section(config.gateway.as_ref(), "gateway")?.clone();
+    let (relay, pair) = relay(config, "relay.door", |relay| relay.door.as_ref())?;
+    let credentials = relay.credentials(pair)?;
+    let identity = credentials.identity();
+    let registry = telemetry::registry(&identity.pop, &identity.node)?;
+    let metrics = isthmus_directory::Metrics::new(&registry)?;
+    let directory = Directory::connect(&config.directory, metrics).await;
+    // Boxed: its layout is too deep for the compiler to compute as a part of the roles' futures.
+    Ok(Box::pin(isthmus_edge_gateway::run(gateway, credentials, directory, registry, shutdown)).await?)
+}
