@@ -30,6 +30,7 @@ pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What doors want of a media node.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "almost all are sessions, each moved through the queue once")]
 pub enum FromDoor {
     /// A client's session. It ends when either half is finished or dropped.
     Session {
@@ -113,7 +114,7 @@ impl DoorStream {
         // A permit first: once handed over, the stream cannot be refused any more.
         match timeout(BUSY_TIMEOUT, node.reserve()).await {
             Ok(Ok(permit)) => {
-                permit.send(FromDoor::Session { door, session, sender: self.sender, receiver: self.receiver.then() })
+                permit.send(FromDoor::Session { door, session, sender: self.sender, receiver: self.receiver.then() });
             }
             Ok(Err(_)) => self.refuse(CloseReason::Shutdown, metrics),
             Err(_) => self.refuse(CloseReason::Busy, metrics),

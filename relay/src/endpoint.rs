@@ -1,4 +1,5 @@
 //! The one UDP socket of a process, dialling and answering, and what every connection on it has in common.
+#![expect(clippy::disallowed_methods, reason = "IO: reads the clock for the core, draws connection ids")]
 
 use std::{
     io,
@@ -21,7 +22,7 @@ use crate::{
 };
 
 /// The UDP payload a connection begins with, in bytes: a full RTP packet fits one datagram from the first on. It passes
-/// Ethernet, PPPoE, WireGuard and GRE; where it does not pass, QUIC finds the black hole and falls back to 1200
+/// Ethernet and the usual tunnels; where it does not pass, QUIC finds the black hole and falls back to 1200
 /// (RFC 8899), and where more passes, it finds that too.
 pub const INITIAL_MTU_BYTES: u16 = 1350;
 /// Outgoing datagrams not yet sent, in bytes per connection: 50 ms at 20 Mbit/s. Full: see [`crate::link`].
@@ -143,7 +144,7 @@ impl ConnectionIdGenerator for UnmarkedIds {
     }
 }
 
-/// In TLS 1.3 a client is done before the server has looked at its certificate. QUIC's HANDSHAKE_DONE says that it has
+/// In TLS 1.3 a client is done before the server has looked at its certificate. QUIC's `HANDSHAKE_DONE` says that it has
 /// (RFC 9001 section 4.1.2).
 async fn until_confirmed(connection: &quinn::Connection) -> Result<(), ConnectionError> {
     while connection.stats().frame_rx.handshake_done == 0 {

@@ -7,6 +7,7 @@
 //! | QUIC datagrams   | 128 kB                | the newest is held back, `relay_congested`; video first, see [`AUDIO_RESERVE_BYTES`] |
 //!
 //! What congestion holds back has its number and is held by the repair, so the other side may still ask for it.
+#![expect(clippy::disallowed_methods, reason = "IO: reads the clock for the core")]
 
 use std::{
     pin::pin,
@@ -160,18 +161,18 @@ pub(crate) async fn serve(
 ) -> CloseReason {
     let (media_sender, media_queue) = mpsc::channel(MEDIA_QUEUE);
     let (control_sender, control_queue) = mpsc::channel(CONTROL_QUEUE);
-    (around.events)(MeshEvent::LinkUp {
-        link: Link(Arc::new(Queues {
-            peer: peer.clone(),
-            connection: connection.clone(),
-            media: media_sender,
-            control: control_sender,
-            counters: around.counters.clone(),
-        })),
-    });
+    // Kept until the end, so that a link whose user has let go of it stays up and can still be heard.
+    let link = Link(Arc::new(Queues {
+        peer: peer.clone(),
+        connection: connection.clone(),
+        media: media_sender,
+        control: control_sender,
+        counters: around.counters.clone(),
+    }));
+    (around.events)(MeshEvent::LinkUp { link: link.clone() });
     let path = MediaPath::new(connection, peer, around);
     let reason = tokio::select! {
-        error = until_lost(connection) => reason_of(error.into()),
+        error = until_lost(connection) => reason_of(&error.into()),
         reason = send_control(control_queue, control.sender) => reason,
         reason = receive_control(control.receiver, peer, &around.events) => reason,
         reason = path.run(media_queue) => reason,
@@ -179,12 +180,13 @@ pub(crate) async fn serve(
         never = report_rtt(connection, peer, &around.metrics) => never,
     };
     reason.close(connection);
+    drop(link);
     reason
 }
 
-fn reason_of(error: RelayError) -> CloseReason {
+fn reason_of(error: &RelayError) -> CloseReason {
     match error {
-        RelayError::Ended(reason) => reason,
+        RelayError::Ended(reason) => *reason,
         RelayError::FrameTooLarge { .. } | RelayError::Malformed { .. } | RelayError::Truncated => {
             CloseReason::Malformed
         }
@@ -195,10 +197,9 @@ fn reason_of(error: RelayError) -> CloseReason {
 async fn send_control(mut queue: mpsc::Receiver<PeerMessage>, mut stream: FrameSender<PeerMessage>) -> CloseReason {
     while let Some(message) = queue.recv().await {
         if let Err(error) = stream.send(&message).await {
-            return reason_of(error);
+            return reason_of(&error);
         }
     }
-    // Whoever uses the mesh has dropped the link: nobody will speak on it again, so both begin anew.
     CloseReason::Done
 }
 
@@ -207,7 +208,7 @@ async fn receive_control(mut stream: FrameReceiver<PeerMessage>, peer: &PeerIden
         match stream.receive().await {
             Ok(Some(message)) => events(MeshEvent::Control { node: peer.node.clone(), message }),
             Ok(None) => return CloseReason::Done,
-            Err(error) => return reason_of(error),
+            Err(error) => return reason_of(&error),
         }
     }
 }
@@ -218,7 +219,7 @@ async fn refuse_streams(connection: &quinn::Connection) -> CloseReason {
         opened = connection.accept_bi() => opened.map(drop),
         opened = connection.accept_uni() => opened.map(drop),
     };
-    opened.map_or_else(|error| reason_of(error.into()), |()| CloseReason::Role)
+    opened.map_or_else(|error| reason_of(&error.into()), |()| CloseReason::Role)
 }
 
 async fn report_rtt(connection: &quinn::Connection, peer: &PeerIdentity, metrics: &Metrics) -> CloseReason {
@@ -264,7 +265,7 @@ impl<'a> MediaPath<'a> {
                 }
                 datagram = self.connection.read_datagram() => match datagram {
                     Ok(datagram) => self.receive(&datagram),
-                    Err(error) => return reason_of(error.into()),
+                    Err(error) => return reason_of(&error.into()),
                 },
                 () = timer.as_mut(), if due.is_some() => self.handle_timeout(),
             }

@@ -106,6 +106,14 @@ impl Listener {
         reason.close(connection);
     }
 
+    /// The same, unless the connection is over already: the other side refused, and counts it itself.
+    pub(crate) fn refuse_unless_refused(&self, connection: &quinn::Connection, reason: CloseReason) {
+        match connection.close_reason() {
+            None => self.refuse(connection, reason),
+            Some(error) => debug!(from = %connection.remote_address(), %error, "no link was made"),
+        }
+    }
+
     fn place(&self, identity: &PeerIdentity) -> Result<Place, CloseReason> {
         let mut admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
         let count = admitted.entry(identity.clone()).or_default();

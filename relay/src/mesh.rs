@@ -3,6 +3,7 @@
 //! Of two nodes the one with the smaller [`NodeId`] dials, so that there is one link between them. A newer connection of the
 //! same node takes the place of the older one: it is a node that restarted, or that has seen the old one die before we
 //! did. Both sides must have each other among their peers.
+#![expect(clippy::disallowed_methods, reason = "IO: measures how long links stood, draws the backoff's jitter")]
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -256,7 +257,7 @@ impl Shared {
         let control = match link::introduce(&connection, &self.around.own, peer).await {
             Ok(control) => control,
             Err(reason) => {
-                self.listener.refuse(&connection, reason);
+                self.listener.refuse_unless_refused(&connection, reason);
                 return Duration::ZERO;
             }
         };

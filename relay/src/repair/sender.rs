@@ -66,7 +66,7 @@ struct Sent {
     /// Without gaps; the back has number `next - 1`.
     held: VecDeque<Held>,
     credit_bytes: usize,
-    last_sent: Instant,
+    latest: Instant,
     probes: u32,
 }
 
@@ -97,7 +97,7 @@ impl Sender {
             return Err(NotSent::Oversize);
         }
         sent.next = sent.next.wrapping_add(count);
-        (sent.last_sent, sent.probes) = (now, 0);
+        (sent.latest, sent.probes) = (now, 0);
         for datagram in &out[begin..] {
             self.held_bytes += datagram.len();
             sent.credit_bytes = (sent.credit_bytes + datagram.len() / REPAIR_SHARE).min(REPAIR_BURST_BYTES);
@@ -160,11 +160,11 @@ impl Sender {
                 let Some(oldest) = sent.held.pop_front() else { break };
                 self.held_bytes -= oldest.datagram.len();
             }
-            let due = sent.next_probe().unwrap_or(sent.last_sent + MAX_AGE.max(FORGET_AFTER));
+            let due = sent.next_probe().unwrap_or(sent.latest + MAX_AGE.max(FORGET_AFTER));
             let due = sent.held.front().map_or(due, |oldest| due.min(oldest.at + MAX_AGE));
             next = Some(next.map_or(due, |next| next.min(due)));
         }
-        self.streams.retain(|_, sent| now.saturating_duration_since(sent.last_sent) < FORGET_AFTER);
+        self.streams.retain(|_, sent| now.saturating_duration_since(sent.latest) < FORGET_AFTER);
         self.next_pass = next.filter(|_| !self.streams.is_empty()).map(|at| at.max(now + TICK));
     }
 
@@ -180,7 +180,7 @@ impl Sender {
 
 impl Sent {
     fn new(now: Instant) -> Self {
-        Self { next: 0, held: VecDeque::new(), credit_bytes: REPAIR_BURST_BYTES, last_sent: now, probes: 0 }
+        Self { next: 0, held: VecDeque::new(), credit_bytes: REPAIR_BURST_BYTES, latest: now, probes: 0 }
     }
 
     fn oldest_is_over(&self, now: Instant) -> bool {
@@ -188,8 +188,7 @@ impl Sent {
     }
 
     fn next_probe(&self) -> Option<Instant> {
-        (self.probes < MAX_PROBES && !self.held.is_empty())
-            .then(|| self.last_sent + PROBE_AFTER * 3u32.pow(self.probes))
+        (self.probes < MAX_PROBES && !self.held.is_empty()).then(|| self.latest + PROBE_AFTER * 3u32.pow(self.probes))
     }
 }
 
@@ -200,6 +199,7 @@ impl Held {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a virtual clock may begin at any moment")]
 mod tests {
     use isthmus_protocol::media::{Datagram, decode};
 

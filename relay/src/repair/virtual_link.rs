@@ -1,4 +1,5 @@
 //! Both sides of repair over a link that loses, delays, reorders and duplicates, on a virtual clock: one seed, one run.
+#![expect(clippy::disallowed_methods, reason = "a virtual clock may begin at any moment")]
 
 use std::{
     cmp::Reverse,

@@ -1,0 +1,103 @@
+//! A UDP path through this process: delay, loss from a seed, and a switch that makes it a black hole.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use tokio::{net::UdpSocket, runtime::Runtime, time::sleep};
+
+/// One-way conditions, the same in both directions.
+#[derive(Debug, Clone, Copy)]
+pub struct Conditions {
+    pub seed: u64,
+    pub loss: f64,
+    pub delay: Duration,
+}
+
+/// Whoever sends to [`addr`](BadPath::addr) speaks with the target, as well as the path lets them.
+pub struct BadPath {
+    addr: SocketAddr,
+    state: Arc<State>,
+    _runtime: Runtime,
+}
+
+struct State {
+    conditions: Conditions,
+    black_hole: AtomicBool,
+    lost: AtomicU64,
+}
+
+impl BadPath {
+    pub fn clear(target: SocketAddr) -> Self {
+        Self::with(target, 0, 0.0, Duration::ZERO)
+    }
+
+    pub fn with(target: SocketAddr, seed: u64, loss: f64, delay: Duration) -> Self {
+        let runtime = super::runtime();
+        let conditions = Conditions { seed, loss, delay };
+        let state = Arc::new(State { conditions, black_hole: AtomicBool::new(false), lost: AtomicU64::new(0) });
+        let front = runtime.block_on(UdpSocket::bind(super::loopback())).unwrap();
+        let addr = front.local_addr().unwrap();
+        runtime.spawn(carry(Arc::new(front), target, state.clone()));
+        Self { addr, state, _runtime: runtime }
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub fn set_black_hole(&self, on: bool) {
+        self.state.black_hole.store(on, Ordering::SeqCst);
+    }
+
+    pub fn lost(&self) -> u64 {
+        self.state.lost.load(Ordering::SeqCst)
+    }
+}
+
+/// One socket towards the target for each caller, so that answers find their way back.
+async fn carry(front: Arc<UdpSocket>, target: SocketAddr, state: Arc<State>) {
+    let mut random = StdRng::seed_from_u64(state.conditions.seed);
+    let mut callers: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
+    let mut buffer = vec![0; 65_536];
+    loop {
+        let Ok((length, caller)) = front.recv_from(&mut buffer).await else { continue };
+        if !callers.contains_key(&caller) {
+            let back = Arc::new(UdpSocket::bind(super::loopback()).await.unwrap());
+            tokio::spawn(answer(back.clone(), front.clone(), caller, state.clone()));
+            callers.insert(caller, back);
+        }
+        pass(&buffer[..length], &mut random, &state, callers[&caller].clone(), target);
+    }
+}
+
+async fn answer(back: Arc<UdpSocket>, front: Arc<UdpSocket>, caller: SocketAddr, state: Arc<State>) {
+    let mut random = StdRng::seed_from_u64(!state.conditions.seed);
+    let mut buffer = vec![0; 65_536];
+    loop {
+        let Ok((length, _)) = back.recv_from(&mut buffer).await else { continue };
+        pass(&buffer[..length], &mut random, &state, front.clone(), caller);
+    }
+}
+
+fn pass(datagram: &[u8], random: &mut StdRng, state: &State, from: Arc<UdpSocket>, to: SocketAddr) {
+    let lost = random.random_bool(state.conditions.loss);
+    if lost || state.black_hole.load(Ordering::SeqCst) {
+        state.lost.fetch_add(u64::from(lost), Ordering::SeqCst);
+        return;
+    }
+    let (datagram, delay) = (datagram.to_vec(), state.conditions.delay);
+    tokio::spawn(async move {
+        if !delay.is_zero() {
+            sleep(delay).await;
+        }
+        let _ = from.send_to(&datagram, to).await;
+    });
+}
