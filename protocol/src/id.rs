@@ -1,6 +1,10 @@
 //! Identifiers, each its own type, each checked when it is parsed: a value of one of these types is valid.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{
+    fmt::{self, Write as _},
+    str::FromStr,
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -103,7 +107,8 @@ impl ParticipantId {
         let mut text = String::with_capacity(22);
         text.push_str("p-");
         for byte in bits {
-            text.push_str(&format!("{byte:02x}"));
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{byte:02x}");
         }
         Self(text.into())
     }

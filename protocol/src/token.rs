@@ -70,7 +70,7 @@ pub struct KeyError(#[from] jsonwebtoken::errors::Error);
 
 /// Signs room tokens.
 pub struct Issuer {
-    issuer: String,
+    name: String,
     key_id: String,
     key: EncodingKey,
 }
@@ -79,7 +79,7 @@ impl Issuer {
     /// An issuer from a PKCS#8 private key in PEM form. `key_id` names the key to verifiers.
     pub fn new(issuer: impl Into<String>, key_id: impl Into<String>, private_pem: &[u8]) -> Result<Self, KeyError> {
         let key = EncodingKey::from_ed_pem(private_pem)?;
-        Ok(Self { issuer: issuer.into(), key_id: key_id.into(), key })
+        Ok(Self { name: issuer.into(), key_id: key_id.into(), key })
     }
 
     /// A token for `identity` in `room`, valid from `now_s` (seconds since the epoch) for `ttl_s` seconds.
@@ -99,7 +99,7 @@ impl Issuer {
             return Err(TokenError::Invalid);
         }
         let claims = Claims {
-            iss: self.issuer.clone(),
+            iss: self.name.clone(),
             aud: AUDIENCE.into(),
             sub: identity.into(),
             name: name.into(),
@@ -161,7 +161,7 @@ impl Verifier {
     }
 }
 
-/// A new Ed25519 key pair as PEM: PKCS#8 private key and SubjectPublicKeyInfo public key.
+/// A new Ed25519 key pair as PEM: PKCS#8 private key and `SubjectPublicKeyInfo` public key.
 ///
 /// # Errors
 /// The system's random source failed.

@@ -136,8 +136,7 @@ impl Node {
             // A shard that has stopped already needs no telling.
             let _ = shard.control(Command::Stop).await;
         }
-        let joined =
-            tokio::task::spawn_blocking(move || self.threads.into_iter().map(|t| t.join().is_ok()).all(|ok| ok));
+        let joined = tokio::task::spawn_blocking(move || self.threads.into_iter().all(|thread| thread.join().is_ok()));
         if !joined.await.unwrap_or(false) {
             tracing::error!("a shard had panicked");
         }

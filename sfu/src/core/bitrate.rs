@@ -43,6 +43,7 @@ impl RateMeter {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the origin of the tests' virtual clock")]
 mod tests {
     use super::*;
 

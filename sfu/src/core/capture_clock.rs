@@ -50,6 +50,7 @@ fn distance(a: Instant, b: Instant) -> Duration {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the origin of the tests' virtual clock")]
 mod tests {
     use super::*;
 
@@ -63,7 +64,7 @@ mod tests {
             let arrival = start + Duration::from_millis(packet * 20 + 50 + jitter);
             let mapped = clock.map(Some(1_000_000 + packet * 20_000), arrival);
             if packet > 100 {
-                spread.push((mapped - start).as_micros() as i64 - (packet * 20_000) as i64);
+                spread.push((mapped - start).as_micros() as i64 - i64::try_from(packet * 20_000).unwrap_or(0));
             }
         }
         let (min, max) = (spread.iter().min().copied(), spread.iter().max().copied());

@@ -2,7 +2,7 @@
 //!
 //! A STUN request names its session by the local ICE user fragment. Everything else (DTLS, RTP, RTCP) is taken only
 //! from an address from which an integrity-checked STUN request of that session has come: an address alone proves
-//! nothing, and a forged ClientHello must not reach a handshake (facts: CVE-2023-49786).
+//! nothing, and a forged `ClientHello` must not reach a handshake (facts: CVE-2023-49786).
 
 use std::net::SocketAddr;
 

@@ -35,7 +35,8 @@ fn vp9_starts_keyframe(payload: &[u8]) -> bool {
         Some(byte) if has_picture_id => 1 + usize::from(byte & 0x80 != 0),
         _ => 0,
     };
-    payload.get(1 + id_bytes).is_some_and(|layers| (layers >> 1) & 0x07 == 0)
+    // TID (3 bits), U, SID (3 bits), D.
+    payload.get(1 + id_bytes).is_some_and(|layers| layers & 0x0e == 0)
 }
 
 /// RFC 6184: a sequence parameter set or an IDR slice, alone, aggregated (section 5.7.1) or fragmented (5.8).
@@ -87,6 +88,7 @@ impl RequestThrottle {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the origin of the tests' virtual clock")]
 mod tests {
     use proptest::prelude::*;
 

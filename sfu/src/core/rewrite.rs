@@ -78,15 +78,10 @@ impl Rewriter {
     /// switch and must not be sent.
     pub fn rewrite(&mut self, packet: &MediaPacket, captured: Instant) -> Option<Numbers> {
         let picture = picture(packet);
-        let source = match &mut self.source {
-            Some(source) => source,
-            None => {
-                let source =
-                    begin_source(self.clock_hz, self.first_sequence, self.sent.as_ref(), packet, picture, captured);
-                self.source.insert(source)
-            }
-        };
-        let step = i64::from(packet.sequence.wrapping_sub(source.highest as u16) as i16);
+        let source = self.source.get_or_insert_with(|| {
+            begin_source(self.clock_hz, self.first_sequence, self.sent.as_ref(), packet, picture, captured)
+        });
+        let step = i64::from(packet.sequence.wrapping_sub(source.highest as u16).cast_signed());
         let extended = source.highest.wrapping_add_signed(step);
         if extended < source.first {
             return None;
@@ -179,32 +174,36 @@ mod vp9 {
     const HAS_LAYERS: u8 = 0x20;
     const FLEXIBLE: u8 = 0x10;
 
-    /// Where the numbers stand: the picture id of two bytes at 1, and perhaps TL0PICIDX.
-    fn tl0_place(payload: &[u8]) -> Option<Option<usize>> {
+    /// Where the numbers stand in a payload: the picture id, of two bytes, always after the first byte.
+    struct Places {
+        tl0: Option<usize>,
+    }
+
+    fn places(payload: &[u8]) -> Option<Places> {
         let first = *payload.first()?;
         let long_id = payload.get(1)? & 0x80 != 0;
         if first & HAS_PICTURE_ID == 0 || !long_id || payload.len() < 3 {
             return None;
         }
         let has_tl0 = first & HAS_LAYERS != 0 && first & FLEXIBLE == 0;
-        Some(has_tl0.then_some(4).filter(|place| *place < payload.len()))
+        Some(Places { tl0: has_tl0.then_some(4).filter(|place| *place < payload.len()) })
     }
 
     pub(super) fn picture(payload: &[u8]) -> Option<Picture> {
-        let tl0 = tl0_place(payload)?;
+        let places = places(payload)?;
         let id = u16::from_be_bytes([payload[1] & 0x7f, payload[2]]);
-        Some(Picture { id, tl0: tl0.map(|place| payload[place]) })
+        Some(Picture { id, tl0: places.tl0.map(|place| payload[place]) })
     }
 
     /// The payload with the numbers of `picture`: the same one where nothing changes.
     pub fn patched(payload: &Arc<[u8]>, picture: Picture) -> Arc<[u8]> {
-        let Some(tl0) = tl0_place(payload).filter(|_| self::picture(payload) != Some(picture)) else {
+        let Some(places) = places(payload).filter(|_| self::picture(payload) != Some(picture)) else {
             return payload.clone();
         };
         let mut copy = payload.to_vec();
         copy[1] = 0x80 | (picture.id >> 8) as u8;
         copy[2] = picture.id as u8;
-        if let Some((place, value)) = tl0.zip(picture.tl0) {
+        if let Some((place, value)) = places.tl0.zip(picture.tl0) {
             copy[place] = value;
         }
         copy.into()
@@ -212,6 +211,7 @@ mod vp9 {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the origin of the tests' virtual clock")]
 mod tests {
     use proptest::prelude::*;
 

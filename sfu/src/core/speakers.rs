@@ -111,11 +111,12 @@ fn effective_loudness(voice: &Voice, now: Instant) -> f32 {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the origin of the tests' virtual clock")]
 mod tests {
     use super::*;
 
-    fn level(below_full_scale: u8) -> Option<AudioLevel> {
-        Some(AudioLevel { below_full_scale, voice: below_full_scale < 60 })
+    fn level(below_full_scale: u8) -> AudioLevel {
+        AudioLevel { below_full_scale, voice: below_full_scale < 60 }
     }
 
     /// Feeds one second of 20 ms packets and ranks every 200 ms.
@@ -123,7 +124,7 @@ mod tests {
         for step in 0..50 {
             let now = from + Duration::from_millis(step * 20);
             for (track, below) in levels {
-                speakers.heard(*track, level(*below), now);
+                speakers.heard(*track, Some(level(*below)), now);
             }
             if step % 10 == 9 {
                 speakers.rank(now);
@@ -153,8 +154,8 @@ mod tests {
         let mut at = now + Duration::from_secs(1);
         let began = at;
         while speakers.audible() != [2] {
-            speakers.heard(1, level(127), at);
-            speakers.heard(2, level(25), at);
+            speakers.heard(1, Some(level(127)), at);
+            speakers.heard(2, Some(level(25)), at);
             speakers.rank(at);
             at += Duration::from_millis(20);
             assert!(at - began < Duration::from_millis(500), "the new voice was not let in");
@@ -178,7 +179,7 @@ mod tests {
         let now = second(&mut speakers, Instant::now(), &[(1, 30)]);
         speakers.remove(1);
         assert!(!speakers.is_audible(1));
-        speakers.heard(2, level(30), now);
+        speakers.heard(2, Some(level(30)), now);
         assert!(speakers.is_audible(2));
     }
 }

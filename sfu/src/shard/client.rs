@@ -98,7 +98,8 @@ pub(super) struct Client {
 pub(super) struct Identity {
     pub participant: ParticipantId,
     pub room: RoomId,
-    pub identity: String,
+    /// From the token.
+    pub person: String,
     pub grants: Grants,
     pub media_only: bool,
 }
@@ -108,7 +109,7 @@ impl Client {
         Self {
             participant: who.participant,
             room: who.room,
-            identity: who.identity,
+            identity: who.person,
             grants: who.grants,
             media_only: who.media_only,
             signalling,
@@ -256,7 +257,7 @@ impl Client {
             return Ok(false);
         }
         let extensions = ExtensionValues {
-            audio_level: packet.level.map(|level| -(level.below_full_scale.min(127) as i8)),
+            audio_level: packet.level.map(|level| -(level.below_full_scale.min(127).cast_signed())),
             voice_activity: packet.level.map(|level| level.voice),
             video_orientation: packet.orientation.map(VideoOrientation::from),
             ..ExtensionValues::default()
@@ -356,7 +357,7 @@ fn captured_us(packet: &RtpPacket) -> Option<u64> {
     let report = packet.last_sender_info?;
     let epoch = report.ntp_time.duration_since(std::time::UNIX_EPOCH).ok()?;
     let clock_hz = i64::from(packet.time.denom());
-    let since_report = i64::from(packet.header.timestamp.wrapping_sub(report.rtp_time.numer() as u32) as i32);
+    let since_report = i64::from(packet.header.timestamp.wrapping_sub(report.rtp_time.numer() as u32).cast_signed());
     let since_report_us = since_report * 1_000_000 / clock_hz.max(1);
     u64::try_from(epoch.as_micros()).ok()?.checked_add_signed(since_report_us)
 }

@@ -69,7 +69,8 @@ impl Counters {
 
     /// Participants and rooms of this shard; the gauges hold the sums of all shards.
     pub(super) fn set_size(&mut self, participants: usize, rooms: usize) {
-        let size = (participants as i64, rooms as i64);
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let size = (count(participants), count(rooms));
         self.metrics.participants.add(size.0 - self.size.0);
         self.metrics.rooms.add(size.1 - self.size.1);
         self.size = size;

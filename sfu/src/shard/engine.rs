@@ -356,17 +356,17 @@ impl Engine {
             Effect::Peer { node, message } => self.tell_peer(&node, message),
             Effect::Keyframe { client, mid, rid } => {
                 let asked = self.clients.get_mut(client.0).map(|state| state.request_keyframe(mid, rid));
-                self.after(client, asked, now);
+                self.after(client, asked.as_ref(), now);
             }
             Effect::DesiredBandwidth { client, kbps } => {
                 let asked = self.clients.get_mut(client.0).map(|state| state.set_desired_kbps(kbps));
-                self.after(client, asked, now);
+                self.after(client, asked.as_ref(), now);
             }
             Effect::Ended { client, reason } => self.end(client, reason, now),
         }
     }
 
-    fn after(&mut self, client: ClientKey, result: Option<Result<(), Panicked>>, now: Instant) {
+    fn after(&mut self, client: ClientKey, result: Option<&Result<(), Panicked>>, now: Instant) {
         match result {
             Some(Ok(())) => self.touch(client),
             Some(Err(Panicked)) => self.fault(client, now),

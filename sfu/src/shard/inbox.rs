@@ -79,6 +79,7 @@ impl Inbox {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err takes")]
 fn not_delivered<T>(error: TrySendError<T>) -> NotDelivered {
     match error {
         TrySendError::Full(_) => NotDelivered::Full,

@@ -117,8 +117,13 @@ fn settings(index: u8, config: &Config, here: Here, address: SocketAddr, tcp: bo
         tcp_candidate: tcp.then_some(address),
         max_participants: config.max_participants.div_ceil(usize::from(config.shard_count())),
         max_room: config.max_room_participants,
-        seed: rand::random(),
+        seed: seed(),
     })
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shard is where the engine's randomness comes from")]
+fn seed() -> u64 {
+    rand::random()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the shard's loop is where the time comes from")]

@@ -148,8 +148,8 @@ fn track(mid: Mid, kind: Kind, mut rids: Vec<Rid>, described: &[signal::OfferedT
 fn rid_rank(rid: &str) -> (u8, String) {
     let rank = match rid {
         "q" | "l" | "low" => 0,
-        "h" | "m" | "half" | "mid" | "medium" => 1,
         "f" | "full" | "high" => 2,
+        // h, m, half, middle, and whatever else there is between.
         _ => 1,
     };
     (rank, rid.to_owned())

@@ -48,7 +48,7 @@ impl Engine {
     /// Carries out a command. Whether the shard goes on.
     pub(super) fn command(&mut self, command: Command, now: Instant) -> bool {
         match command {
-            Command::Open { session, attachment, outbox } => self.open(session, attachment, outbox, now),
+            Command::Open { session, attachment, outbox } => self.open(session, attachment, &outbox, now),
             Command::Message { participant, attachment, message } => {
                 if let Some(client) = self.attached(&participant, attachment) {
                     self.message(client, message, now);
@@ -80,19 +80,19 @@ impl Engine {
         self.clients.get(client.0).is_some_and(holds).then_some(client)
     }
 
-    fn open(&mut self, session: Session, attachment: u64, outbox: mpsc::Sender<ServerMessage>, now: Instant) {
+    fn open(&mut self, session: Session, attachment: u64, outbox: &mpsc::Sender<ServerMessage>, now: Instant) {
         let result = match session.intent.clone() {
             Intent::Join { participant, name, replaces, media_only } => {
                 let identity = Identity {
                     participant,
                     room: session.room,
-                    identity: session.identity,
+                    person: session.identity,
                     grants: session.grants,
                     media_only,
                 };
-                self.join(identity, name, replaces, attachment, &outbox, now)
+                self.join(identity, name, replaces, attachment, outbox, now)
             }
-            Intent::Resume { participant } => self.resume(&session, &participant, attachment, &outbox, now),
+            Intent::Resume { participant } => self.resume(&session, &participant, attachment, outbox, now),
         };
         if let Err(refused) = result {
             // The queue is new and empty; if the door is gone already nobody is left to be told.
@@ -112,7 +112,7 @@ impl Engine {
         self.admit(&who)?;
         let joining = Joining {
             participant: who.participant.clone(),
-            identity: who.identity.clone(),
+            identity: who.person.clone(),
             name,
             grants: who.grants,
             replaces,

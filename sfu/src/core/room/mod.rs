@@ -17,6 +17,7 @@ mod peers;
 mod publications;
 mod receivers;
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the origin of the tests' virtual clock")]
 mod tests;
 
 use std::{
