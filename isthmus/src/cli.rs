@@ -177,7 +177,8 @@ fn parse_address(text: &str) -> Result<(PopId, IpAddr), String> {
 /// Seconds from "90s", "10m", "1h", "7d".
 fn parse_duration_s(text: &str) -> Result<u64, String> {
     const UNITS: [(char, u64); 4] = [('s', 1), ('m', 60), ('h', 3600), ('d', 86400)];
-    let wanted = || format!("{text:?} is not a duration: expected a number above 0 and s, m, h or d, such as 90s or 1h");
+    let wanted =
+        || format!("{text:?} is not a duration: expected a number above 0 and s, m, h or d, such as 90s or 1h");
     let (_, seconds) = UNITS.iter().find(|(unit, _)| text.ends_with(*unit)).ok_or_else(wanted)?;
     let number: u64 = text.get(..text.len() - 1).and_then(|n| n.parse().ok()).ok_or_else(wanted)?;
     number.checked_mul(*seconds).filter(|total| *total > 0).ok_or_else(wanted)
@@ -197,7 +198,10 @@ mod tests {
     #[test]
     fn durations_read_as_people_write_them() {
         let read = |text| parse_duration_s(text).ok();
-        assert_eq!([read("90s"), read("10m"), read("1h"), read("7d")], [Some(90), Some(600), Some(3600), Some(604_800)]);
+        assert_eq!(
+            [read("90s"), read("10m"), read("1h"), read("7d")],
+            [Some(90), Some(600), Some(3600), Some(604_800)]
+        );
         for bad in ["", "h", "1", "-1h", "0s", "1.5h", "1w", "1ä", "99999999999999999999s", "18446744073709551615d"] {
             assert_eq!(read(bad), None, "{bad:?}");
         }

@@ -13,8 +13,9 @@ use tracing_subscriber::{EnvFilter, fmt};
 /// # Errors
 /// The filter does not read.
 pub(crate) fn start_logging(filter: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter)
-        .map_err(|error| anyhow::anyhow!("log filter {filter:?}: {error}; expected such as info or warn,isthmus=debug"))?;
+    let filter = EnvFilter::try_new(filter).map_err(|error| {
+        anyhow::anyhow!("log filter {filter:?}: {error}; expected such as info or warn,isthmus=debug")
+    })?;
     let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() {
         lines.init();
@@ -41,7 +42,8 @@ mod tests {
         let registry = registry(&"panama".parse().unwrap(), &"panama-sfu-1".parse().unwrap()).unwrap();
         let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
         for name in ["process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds"] {
-            let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in {text}"));
+            let line =
+                text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in {text}"));
             assert!(line.contains(r#"pop="panama""#) && line.contains(r#"node="panama-sfu-1""#), "{line}");
         }
     }

@@ -16,7 +16,8 @@ use crate::{
 
 /// Prints the token that `wanted` describes, signed with the configuration's key.
 pub(crate) fn print(wanted: &Token, config: &Config) -> anyhow::Result<()> {
-    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).context("the system's clock stands before 1970")?.as_secs();
+    let now_s =
+        SystemTime::now().duration_since(UNIX_EPOCH).context("the system's clock stands before 1970")?.as_secs();
     println!("{}", issue(wanted, config, now_s)?);
     Ok(())
 }

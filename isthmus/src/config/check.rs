@@ -59,9 +59,8 @@ fn ports(config: &Config, document: &mut Document<'_>) {
     // Port 0 is a new one each time.
     for (transport, key, addr) in listeners(config).into_iter().filter(|(_, _, addr)| addr.port() != 0) {
         let others = taken.entry((transport, addr.port())).or_default();
-        let same = |other: &SocketAddr| {
-            other.ip() == addr.ip() || other.ip().is_unspecified() || addr.ip().is_unspecified()
-        };
+        let same =
+            |other: &SocketAddr| other.ip() == addr.ip() || other.ip().is_unspecified() || addr.ip().is_unspecified();
         if let Some((other, _)) = others.iter().find(|(_, other)| same(other)) {
             document.report(key, format!("{transport} port {} is taken by {other} already", addr.port()));
         }

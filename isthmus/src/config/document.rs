@@ -137,7 +137,8 @@ impl<'t> Document<'t> {
 
     /// Gives `section`, if it is there, the document's `key` with its place, unless it has one of its own.
     pub(crate) fn inherit(&mut self, key: &str, section: &str) {
-        let Some((name, value)) = self.root.get_key_value(key).map(|(name, value)| (name.clone(), value.clone())) else {
+        let Some((name, value)) = self.root.get_key_value(key).map(|(name, value)| (name.clone(), value.clone()))
+        else {
             return;
         };
         if let Some(DeValue::Table(section)) = self.root.get_mut(section).map(Spanned::get_mut)
@@ -290,7 +291,8 @@ mod tests {
 
     #[test]
     fn every_mistake_is_reported_with_its_line_in_one_go() {
-        let text = "[door]\nport = 70000\nnmae = \"x\"\nopen = \"yes\"\n\n[[peers]]\naddr = \"nowhere\"\n\n[extra]\na = 1\n";
+        let text =
+            "[door]\nport = 70000\nnmae = \"x\"\nopen = \"yes\"\n\n[[peers]]\naddr = \"nowhere\"\n\n[extra]\na = 1\n";
         let found = problems(text, &[]);
         let places: Vec<&str> = found.iter().map(|p| p.split(": ").next().unwrap_or_default()).collect();
         assert_eq!(places, ["a.toml:2:8", "a.toml:3:1", "a.toml:4:8", "a.toml:7:8", "a.toml:9:2"], "{found:#?}");
@@ -314,7 +316,8 @@ mod tests {
 
     #[test]
     fn flags_lie_over_the_environment_and_that_over_the_file() {
-        let environment = [("ISTHMUS_DOOR__PORT", "2"), ("ISTHMUS_DOOR__NAME", "from environment"), ("ISTHMUS_LOG", "x")];
+        let environment =
+            [("ISTHMUS_DOOR__PORT", "2"), ("ISTHMUS_DOOR__NAME", "from environment"), ("ISTHMUS_LOG", "x")];
         let mut overrides =
             Override::from_environment(environment.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())));
         assert_eq!(overrides.len(), 2, "ISTHMUS_LOG is not a key");

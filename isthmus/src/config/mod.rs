@@ -57,7 +57,8 @@ pub(crate) struct Telemetry {
 
 impl Default for Telemetry {
     fn default() -> Self {
-        Self { log: "info".into() }
+        // The embedded store's server warns of every refused condition, which is how writers find out about each other.
+        Self { log: "info,dynoxide=error".into() }
     }
 }
 

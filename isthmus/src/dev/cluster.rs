@@ -135,10 +135,10 @@ impl Cluster {
 
     fn print_urls(&self) {
         for pop in &self.pops {
-            println!("{:<10} {}", pop.id, pop.url());
+            println!("{:<14} {}", pop.id.as_str(), pop.url());
         }
         for pop in &self.pops {
-            println!("{:<10} {}", format!("as if {}", pop.site().as_if), pop.as_if_url());
+            println!("{:<14} {}", format!("as if {}", pop.site().as_if), pop.as_if_url());
         }
     }
 }

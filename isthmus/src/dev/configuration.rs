@@ -58,10 +58,8 @@ fn store(pop: &Pop, pops: &[Pop]) -> String {
     let mut text = format!("\n[store]\nlisten = {listen}\nfile = {file}\n");
     for peer in pops.iter().filter(|peer| peer.id != pop.id) {
         let (id, endpoint) = (quoted(&peer.id), quoted(store_url(peer)));
-        let _ = write!(
-            text,
-            "\n[[store.peers]]\npop = {id}\nendpoint = {endpoint}\ndelay_ms = {REPLICATION_DELAY_MS}\n"
-        );
+        let _ =
+            write!(text, "\n[[store.peers]]\npop = {id}\nendpoint = {endpoint}\ndelay_ms = {REPLICATION_DELAY_MS}\n");
     }
     text
 }

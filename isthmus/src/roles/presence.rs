@@ -4,13 +4,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use isthmus_directory::{Directory, HEARTBEAT_INTERVAL, MEMBER_REFRESH, NodeRecord, StoreError, UnixMicros};
 use isthmus_protocol::RoomId;
 use isthmus_sfu::Node;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::sleep;
+
+/// How soon a write that failed is tried again: a store that starts with its node is there a moment later.
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Keeps what the directory says of `node` current; never returns. `record` says what does not change.
 pub(super) async fn keep(directory: &Directory, node: &Node, record: NodeRecord) {
@@ -18,46 +21,53 @@ pub(super) async fn keep(directory: &Directory, node: &Node, record: NodeRecord)
 }
 
 async fn keep_node(directory: &Directory, node: &Node, record: &NodeRecord) {
-    let mut ticks = interval(HEARTBEAT_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
         let record = NodeRecord { status: node.status(), heard_at: SystemTime::now().into(), ..record.clone() };
-        if let Err(error) = directory.heartbeat(&record).await {
-            tracing::warn!(%error, "others cannot see that this node is there until the store answers again");
+        let written = directory.heartbeat(&record).await;
+        if let Err(error) = &written {
+            tracing::warn!(%error, "others do not see in the directory that this node is there; trying again");
         }
+        sleep(pause(&written)).await;
     }
 }
 
 async fn keep_rooms(directory: &Directory, node: &Node, record: &NodeRecord) {
-    let mut ticks = interval(HEARTBEAT_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut written = Written::default();
+    let mut told = Told::default();
     loop {
-        ticks.tick().await;
         let open = node.rooms().await.into_iter().filter(|view| !view.local.is_empty()).map(|view| view.room).collect();
-        for change in written.due(&open, SystemTime::now().into()) {
-            let now = SystemTime::now().into();
-            if let Err(error) = write(directory, record, &change, now).await {
-                // The next would fail as well; the next round tries all of them again.
-                tracing::warn!(%error, "the directory does not know which rooms this node has until the store answers again");
-                break;
-            }
-            written.done(change, now);
+        let written = write_rooms(directory, record, &mut told, &open).await;
+        if let Err(error) = &written {
+            tracing::warn!(%error, "the directory does not know which rooms this node has; trying again");
         }
+        sleep(pause(&written)).await;
     }
 }
 
-async fn write(directory: &Directory, record: &NodeRecord, change: &Change, now: UnixMicros) -> Result<(), StoreError> {
-    match change {
-        Change::Opened(room) => directory.room_opened(room, &record.pop, &record.node, now).await,
-        Change::Closed(room) => directory.room_closed(room, &record.pop, &record.node, now).await,
+/// Stops at the first write that fails: the next would fail as well, and each may take as long as the store has.
+async fn write_rooms(
+    directory: &Directory,
+    record: &NodeRecord,
+    told: &mut Told,
+    open: &BTreeSet<RoomId>,
+) -> Result<(), StoreError> {
+    for change in told.due(open, SystemTime::now().into()) {
+        let now = SystemTime::now().into();
+        match &change {
+            Change::Opened(room) => directory.room_opened(room, &record.pop, &record.node, now).await?,
+            Change::Closed(room) => directory.room_closed(room, &record.pop, &record.node, now).await?,
+        }
+        told.done(change, now);
     }
+    Ok(())
+}
+
+fn pause<T>(written: &Result<T, StoreError>) -> Duration {
+    if written.is_ok() { HEARTBEAT_INTERVAL } else { RETRY_INTERVAL }
 }
 
 /// The rooms that the directory was told of, and when. Sans-IO.
 #[derive(Debug, Default)]
-struct Written(BTreeMap<RoomId, UnixMicros>);
+struct Told(BTreeMap<RoomId, UnixMicros>);
 
 /// Something to tell the directory.
 #[derive(Debug, PartialEq, Eq)]
@@ -66,7 +76,7 @@ enum Change {
     Closed(RoomId),
 }
 
-impl Written {
+impl Told {
     /// What is to be told, now that `open` are the node's rooms: closed ones first, then new ones and those told too long
     /// ago.
     fn due(&self, open: &BTreeSet<RoomId>, now: UnixMicros) -> Vec<Change> {
@@ -92,27 +102,27 @@ mod tests {
         names.iter().map(|name| name.parse().unwrap()).collect()
     }
 
-    fn tell(written: &mut Written, open: &[&str], now_s: u64) -> Vec<String> {
+    fn tell(told: &mut Told, open: &[&str], now_s: u64) -> Vec<String> {
         let now = UnixMicros(now_s * 1_000_000);
-        let due = written.due(&rooms(open), now);
-        let told = due.iter().map(|change| format!("{change:?}")).collect();
-        due.into_iter().for_each(|change| written.done(change, now));
-        told
+        let due = told.due(&rooms(open), now);
+        let said = due.iter().map(|change| format!("{change:?}")).collect();
+        due.into_iter().for_each(|change| told.done(change, now));
+        said
     }
 
     #[test]
     fn rooms_are_told_when_they_open_when_they_close_and_again_before_they_are_forgotten() {
-        let mut written = Written::default();
-        assert_eq!(tell(&mut written, &["a", "b"], 100), ["Opened(a)", "Opened(b)"]);
-        assert_eq!(tell(&mut written, &["a", "b"], 129), [""; 0]);
-        assert_eq!(tell(&mut written, &["b"], 130), ["Closed(a)", "Opened(b)"]);
-        assert_eq!(tell(&mut written, &[], 131), ["Closed(b)"]);
+        let mut told = Told::default();
+        assert_eq!(tell(&mut told, &["a", "b"], 100), ["Opened(a)", "Opened(b)"]);
+        assert_eq!(tell(&mut told, &["a", "b"], 129), [""; 0]);
+        assert_eq!(tell(&mut told, &["b"], 130), ["Closed(a)", "Opened(b)"]);
+        assert_eq!(tell(&mut told, &[], 131), ["Closed(b)"]);
     }
 
     #[test]
     fn what_was_not_done_stays_due() {
-        let written = Written::default();
+        let told = Told::default();
         let now = UnixMicros(0);
-        assert_eq!(written.due(&rooms(&["a"]), now), written.due(&rooms(&["a"]), now));
+        assert_eq!(told.due(&rooms(&["a"]), now), told.due(&rooms(&["a"]), now));
     }
 }

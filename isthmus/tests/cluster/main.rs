@@ -14,10 +14,20 @@ async fn three_pops_become_ready_know_each_other_and_end_together() {
     let mut cluster = Cluster::start(&[]).await;
     let pids = cluster.pids();
     let names: Vec<&str> = pids.keys().map(String::as_str).collect();
-    assert_eq!(names, [
-        "panama-door-1", "panama-sfu-1", "panama-store-1", "singapore-door-1", "singapore-sfu-1", "singapore-store-1",
-        "zurich-door-1", "zurich-sfu-1", "zurich-store-1",
-    ]);
+    assert_eq!(
+        names,
+        [
+            "panama-door-1",
+            "panama-sfu-1",
+            "panama-store-1",
+            "singapore-door-1",
+            "singapore-sfu-1",
+            "singapore-store-1",
+            "zurich-door-1",
+            "zurich-sfu-1",
+            "zurich-store-1",
+        ]
+    );
     for ops in cluster.ops_urls() {
         assert_eq!(cluster.get(&format!("{ops}/readyz")).await, Some(StatusCode::OK), "{ops}");
         assert_eq!(cluster.get(&format!("{ops}/healthz")).await, Some(StatusCode::OK), "{ops}");
@@ -48,7 +58,8 @@ async fn a_process_that_is_killed_comes_back_by_itself() {
         until("it has a new pid", async || cluster.pids().get(name).filter(|pid| **pid != before).map(drop)).await;
     }
     for ops in cluster.ops_urls() {
-        until("it is ready", async || (cluster.get(&format!("{ops}/readyz")).await? == StatusCode::OK).then_some(())).await;
+        until("it is ready", async || (cluster.get(&format!("{ops}/readyz")).await? == StatusCode::OK).then_some(()))
+            .await;
     }
 }
 
@@ -82,8 +93,10 @@ async fn a_door_takes_the_tokens_that_the_program_prints_and_no_others() {
         request.body("not SDP").send().await.expect("an answer").status()
     };
     let accepted = offer("demo", &token).await;
-    assert!(accepted.is_client_error() && accepted != StatusCode::UNAUTHORIZED && accepted != StatusCode::FORBIDDEN,
-        "the token was refused, or broken SDP accepted: {accepted}");
+    assert!(
+        accepted.is_client_error() && accepted != StatusCode::UNAUTHORIZED && accepted != StatusCode::FORBIDDEN,
+        "the token was refused, or broken SDP accepted: {accepted}"
+    );
     let elsewhere = offer("other", &token).await;
     assert!([StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&elsewhere), "for another room: {elsewhere}");
     assert_eq!(offer("demo", &token[..token.len() - 4]).await, StatusCode::UNAUTHORIZED, "a broken signature");
@@ -93,8 +106,7 @@ async fn a_door_takes_the_tokens_that_the_program_prints_and_no_others() {
 async fn https_is_served_under_each_pops_own_host() {
     let cluster = Cluster::start(&["--https", "--domain", "isthmus.test"]).await;
     let ca = std::fs::read(cluster.state().join("ca/ca.pem")).expect("the development CA");
-    let mut client = reqwest::Client::builder()
-        .tls_certs_only([reqwest::Certificate::from_pem(&ca).expect("PEM")]);
+    let mut client = reqwest::Client::builder().tls_certs_only([reqwest::Certificate::from_pem(&ca).expect("PEM")]);
     for pop in ["panama", "singapore", "zurich"] {
         client = client.resolve(&format!("{pop}.isthmus.test"), ([127, 0, 0, 1], 0).into());
     }
