@@ -108,7 +108,7 @@ function preferring(deviceId: string | undefined): { deviceId?: ConstrainDOMStri
 
 function problemOf(error: unknown): CaptureProblem {
   if (error instanceof CaptureError) return error.problem;
-  switch (error instanceof Error ? error.name : "") {
+  switch ((error as DOMException | undefined)?.name) {
     case "NotAllowedError":
     case "SecurityError":
       return "denied";

@@ -1,4 +1,4 @@
-import { Signal, SignalLow, SignalMedium, SignalZero } from "lucide-react";
+import { Signal, SignalLow, SignalMedium, Unplug } from "lucide-react";
 
 import { Button } from "@/components/ui/button";
 import { Popover, PopoverContent, PopoverTitle, PopoverTrigger } from "@/components/ui/popover";
@@ -6,7 +6,7 @@ import type { Connection } from "@/features/call/call";
 import { milliseconds, QUALITY_WORDS } from "@/lib/words";
 import type { ConnectionStats, Quality } from "@/sdk";
 
-const ICONS = { good: Signal, fair: SignalMedium, poor: SignalLow, lost: SignalZero };
+const ICONS = { good: Signal, fair: SignalMedium, poor: SignalLow, lost: Unplug };
 const COLOURS: Record<Quality, string> = {
   good: "text-success",
   fair: "text-warning",
@@ -25,7 +25,7 @@ export function ConnectionBadge({ connection }: { connection: Connection }) {
         render={<Button variant="stage" size="sm" className="h-9 rounded-full tabular-nums" />}
         aria-label={`Connection: ${where || "not yet"}. ${QUALITY_WORDS[quality]}`}
       >
-        <Icon strokeWidth={3} className={`size-4 ${COLOURS[quality]}`} />
+        <Icon strokeWidth={quality === "lost" ? 2 : 3} className={`size-4 ${COLOURS[quality]}`} />
         {where || "Connecting"}
         {quality !== "good" && <span className="hidden sm:inline">{QUALITY_WORDS[quality]}</span>}
       </PopoverTrigger>
@@ -42,7 +42,7 @@ function Statistics({ stats, place }: { stats: ConnectionStats; place: string | 
   const layers = stats.layers.filter((layer) => layer.kbps > 0);
   return (
     <dl className="mt-3 grid grid-cols-[auto_1fr] gap-x-4 gap-y-1.5 text-sm tabular-nums [&>dd]:text-right [&>dt]:text-muted-foreground">
-      <dt>Connected through</dt>
+      <dt>Through</dt>
       <dd>{place ?? "nowhere yet"}</dd>
       <dt>Round trip</dt>
       <dd>{stats.rttMs === undefined ? "not measured yet" : milliseconds(stats.rttMs)}</dd>

@@ -66,6 +66,7 @@ function Grid({
           person={person}
           style={tile}
           stale={stale && !person.isSelf}
+          ring={shown.length > 1 || strip}
           bare={person.isSelf && shown.length === 1}
         />
       ))}

@@ -13,12 +13,14 @@ interface TileProps {
   className?: string;
   /** The last picture stays, but it is no longer now. */
   stale?: boolean;
+  /** Whether to tell who speaks: among several, not to the only one. */
+  ring?: boolean;
   /** For the small picture of ourselves, where there is no room for a name. */
   bare?: boolean;
 }
 
 /** A person: their picture, or their initials, with their name and whether they are muted. */
-export function Tile({ person, style, className, stale = false, bare = false }: TileProps) {
+export function Tile({ person, style, className, stale = false, ring = true, bare = false }: TileProps) {
   const { camera, name, isSelf, muted, speaking } = person;
   const shown = camera?.media !== undefined && camera.hidden === "live";
   return (
@@ -28,7 +30,7 @@ export function Tile({ person, style, className, stale = false, bare = false }: 
       className={cn(
         "@container relative isolate overflow-hidden rounded-2xl bg-zinc-800",
         "after:pointer-events-none after:absolute after:inset-0 after:rounded-2xl after:transition-shadow after:duration-200",
-        speaking && "after:shadow-[inset_0_0_0_3px_var(--primary),inset_0_0_16px_var(--primary)]",
+        speaking && ring && !stale && "after:shadow-[inset_0_0_0_3px_var(--primary),inset_0_0_16px_var(--primary)]",
         className,
       )}
     >

@@ -1,0 +1,215 @@
+import { describe, expect, test } from "vitest";
+
+import { LocalParticipant } from "./local";
+import type { ClientMessage, Participant, PopEntry, ServerMessage } from "./protocol.gen";
+import { Room } from "./room";
+import { publicationFor } from "./roster";
+import type { ScriptedSocket } from "./testing/world";
+import { World } from "./testing/world";
+
+const ROUND_TRIP_MS = 20;
+
+const POPS: PopEntry[] = ["zurich", "panama"].map((id) => ({
+  id,
+  region: id,
+  url: `https://${id}.example.org`,
+  rtt_ms: 10,
+  rtt_source: "measured",
+  load: 0,
+  state: "ready",
+}));
+
+const ANA: Participant = {
+  id: "p-ana",
+  identity: "ana",
+  name: "Ana",
+  pop: "panama",
+  tracks: [{ id: "p-ana.1", source: "camera", muted: false, rids: ["q", "h", "f"] }],
+};
+
+/** Doors that are up answer as a node would; packets arrive for as long as the PoP of the stay is up. */
+class Cluster {
+  readonly world = new World();
+  readonly dead = new Set<string>();
+  readonly room: Room;
+  readonly phases: string[] = [];
+  #stays = 0;
+
+  constructor() {
+    this.world.onSocket = (socket) => queueMicrotask(() => this.#answer(socket));
+    this.room = new Room(this.world, {
+      room: "demo",
+      name: "Me",
+      token: "t",
+      pops: POPS,
+      local: new LocalParticipant(undefined),
+    });
+    this.room.on("connectionStateChanged", ({ phase, pop }) => {
+      const line = `${phase} ${pop ?? ""}`;
+      if (this.phases.at(-1) !== line) this.phases.push(line);
+    });
+  }
+
+  async run(ms: number): Promise<void> {
+    for (let passed = 0; passed < ms; passed += 50) {
+      if (!this.dead.has("media")) for (const connection of this.world.peerConnections) connection.arrivals += 1;
+      await this.world.pass(50);
+    }
+  }
+
+  /** Everything of a PoP at once, as SIGKILL does it. */
+  kill(pop: string): void {
+    this.dead.add(pop);
+    this.dead.add("media");
+    for (const socket of this.world.sockets) if (popOf(socket) === pop) socket.drop();
+  }
+
+  killDoor(pop: string): void {
+    this.dead.add(pop);
+    for (const socket of this.world.sockets) if (popOf(socket) === pop) socket.drop();
+  }
+
+  #answer(socket: ScriptedSocket): void {
+    if (this.dead.has(popOf(socket))) {
+      socket.drop();
+      return;
+    }
+    const original = socket.send.bind(socket);
+    socket.send = (text) => {
+      original(text);
+      const message = socket.sent.at(-1);
+      this.world.after(ROUND_TRIP_MS, () => message !== undefined && this.#reply(socket, message));
+    };
+    socket.accept();
+  }
+
+  #reply(socket: ScriptedSocket, message: ClientMessage): void {
+    if (message.type === "hello") {
+      this.#stays += message.resume === undefined ? 1 : 0;
+      socket.deliver(this.#welcome(popOf(socket), message.resume !== undefined));
+    }
+    if (message.type === "offer") this.#takeOffer(socket, message.revision);
+    if (message.type === "ping") socket.deliver({ type: "pong", id: message.id });
+  }
+
+  #takeOffer(socket: ScriptedSocket, revision: number): void {
+    this.dead.delete("media");
+    const slot = { track: "p-ana.1", participant: "p-ana", state: "live" } as const;
+    socket.deliver({ type: "answer", revision, sdp: "answer" });
+    socket.deliver({ type: "slots", slots: [{ mid: "5", content: slot }] });
+    this.world.peerConnection.turnIce("connected");
+  }
+
+  #welcome(pop: string, resumed: boolean): ServerMessage {
+    const participant = `p-me-${this.#stays}`;
+    const node = `${pop}-sfu-1`;
+    return { type: "welcome", version: 1, participant, pop, node, may_publish: true, participants: [ANA], resumed };
+  }
+}
+
+function popOf(socket: ScriptedSocket): string {
+  return new URL(socket.url).hostname.split(".")[0] ?? "";
+}
+
+async function joined(): Promise<Cluster> {
+  const cluster = new Cluster();
+  cluster.room.join();
+  await cluster.run(3000);
+  expect(cluster.phases).toEqual(["connecting zurich", "connected zurich"]);
+  return cluster;
+}
+
+describe("a room", () => {
+  test("shows others in their slots with one offer, sent right behind the hello", async () => {
+    const { world, room } = await joined();
+    expect(world.socket.sent.slice(0, 2).map(({ type }) => type)).toEqual(["hello", "offer"]);
+    expect(world.socket.sentOf("offer")).toHaveLength(1);
+    const [ana] = room.participants;
+    expect(ana && publicationFor(ana, "camera")?.mediaTrack).toBeDefined();
+  });
+
+  test("needs no offer for someone who joins, mutes and leaves", async () => {
+    const { world, room } = await joined();
+    world.socket.deliver({ type: "participant", participant: { ...ANA, id: "p-ben", tracks: [] } });
+    world.socket.deliver({ type: "left", participant: "p-ben", reason: "left" });
+    room.setView([{ track: "p-ana.1", height: 720 }]);
+    await world.pass(100);
+    expect(world.socket.sentOf("offer")).toHaveLength(1);
+    expect(world.socket.sentOf("view")).toHaveLength(1);
+  });
+
+  test("offers more slots when the grid grows beyond them", async () => {
+    const { world, room } = await joined();
+    room.setView(Array.from({ length: 6 }, (_, index) => ({ track: `t${index}`, height: 180 })));
+    await world.pass(100);
+    expect(world.socket.sentOf("offer")).toHaveLength(2);
+  });
+});
+
+describe("when a PoP is killed", () => {
+  test("media is back through another within 3 s, as a stay that replaces the lost one", async () => {
+    const cluster = await joined();
+    const killedMs = cluster.world.now();
+    cluster.kill("zurich");
+    while (cluster.phases.at(-1) !== "connected panama" && cluster.world.now() < killedMs + 10_000) await cluster.run(50);
+    expect(cluster.world.now() - killedMs).toBeLessThan(3000);
+    expect(cluster.phases.slice(2)).toEqual(["resuming zurich", "restarting panama", "connected panama"]);
+    expect(cluster.world.socket.sentOf("hello")[0]?.replaces).toBe("p-me-1");
+    expect(cluster.world.peerConnections[0]?.signalingState).toBe("closed");
+  });
+
+  test("the last pictures stay until there are new ones", async () => {
+    const cluster = await joined();
+    const before = cluster.room.participants[0]?.publications[0]?.mediaTrack;
+    cluster.dead.add("panama");
+    cluster.kill("zurich");
+    await cluster.run(2000);
+    expect(cluster.room.participants[0]?.publications[0]?.mediaTrack).toBe(before);
+    cluster.dead.delete("panama");
+    await cluster.run(10_000);
+    const after = cluster.room.participants[0]?.publications[0]?.mediaTrack;
+    expect(after).toBeDefined();
+    expect(after).not.toBe(before);
+  });
+});
+
+describe("when only a door is killed", () => {
+  test("media goes on through the same peer connection, and signalling comes back by itself", async () => {
+    const cluster = await joined();
+    cluster.killDoor("zurich");
+    await cluster.run(2000);
+    expect(cluster.room.state.phase).toBe("resuming");
+    cluster.dead.delete("zurich");
+    await cluster.run(5000);
+    expect(cluster.phases.slice(2)).toEqual(["resuming zurich", "connected zurich"]);
+    expect(cluster.world.peerConnections).toHaveLength(1);
+    expect(cluster.world.socket.sentOf("hello")[0]?.resume).toEqual({ participant: "p-me-1", node: "zurich-sfu-1" });
+  });
+
+  test("a mute in between is said when signalling is back", async () => {
+    const cluster = await joined();
+    cluster.killDoor("zurich");
+    await cluster.run(500);
+    cluster.dead.delete("zurich");
+    await cluster.run(5000);
+    expect(cluster.world.socket.sentOf("mute").map(({ muted }) => muted)).toEqual([true, true]);
+  });
+});
+
+describe("the end", () => {
+  test("comes with its reason and gives everything back", async () => {
+    const cluster = await joined();
+    cluster.world.socket.deliver({ type: "ended", reason: "removed" });
+    expect(cluster.room.state).toMatchObject({ phase: "ended", reason: "removed" });
+    expect(cluster.world.peerConnection.signalingState).toBe("closed");
+    expect(cluster.world.socket.closedByClient).toBe(true);
+  });
+
+  test("by leaving says so to the node", async () => {
+    const cluster = await joined();
+    const { socket } = cluster.world;
+    cluster.room.leave();
+    expect(socket.sent.at(-1)).toEqual({ type: "leave" });
+    expect(cluster.room.state.reason).toBe("left");
+  });
+});
