@@ -147,7 +147,8 @@ impl Engine {
         if is_stun {
             self.validate(client, protocol, source, destination, now);
         }
-        self.touch(client);
+        // At once: str0m holds one received packet at a time.
+        self.poll(client, now);
     }
 
     /// If `source` has shown a valid STUN request of `client`, media is taken from it from now on.
@@ -245,13 +246,18 @@ impl Engine {
         }
     }
 
-    /// str0m's contract: after any change, poll until it names the time it wants to be woken.
+    /// Lets a touched client's time go on, which also sends what was queued for it.
     fn drain(&mut self, key: ClientKey, now: Instant) {
         let Some(client) = self.clients.get_mut(key.0) else { return };
         client.touched = false;
-        if client.wake(now).is_err() {
-            return self.fault(key, now);
+        match client.wake(now) {
+            Ok(()) => self.poll(key, now),
+            Err(Panicked) => self.fault(key, now),
         }
+    }
+
+    /// str0m's contract: after any change, poll until it names the time it wants to be woken.
+    fn poll(&mut self, key: ClientKey, now: Instant) {
         while let Some(client) = self.clients.get_mut(key.0) {
             match client.poll(now) {
                 Ok(Polled::WaitUntil(at)) => return self.schedule(key, at),
