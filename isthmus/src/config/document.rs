@@ -1,8 +1,8 @@
 //! One TOML document with its overrides, read so that every mistake is reported with its place, not only the first.
 //!
 //! serde stops at the first error. So the reader records it, takes the entry it stands in out of the document and
-//! reads again, until what is left reads or nothing can be taken out any more. The keys have one truth, the serde
-//! structs; nothing here knows any of them.
+//! reads again, until what is left reads or nothing can be taken out any more. Of several keys missing in one section it
+//! finds the first. The keys have one truth, the serde structs; nothing here knows any of them.
 
 use std::{
     fmt,
@@ -167,9 +167,12 @@ impl<'t> Document<'t> {
         self.problems.push(problem);
     }
 
-    /// Everything that was found wrong, in the order of the file, overrides last.
+    /// Everything that was found wrong, in the order of the file, overrides last. What is wrong with an inherited value is
+    /// said once, of the key that it was inherited from.
     pub(crate) fn into_problems(mut self) -> Vec<Problem> {
-        self.problems.sort_by(|a, b| a.place.cmp(&b.place));
+        let nesting = |problem: &Problem| problem.key.as_ref().map_or(0, |key| key.matches('.').count());
+        self.problems.sort_by(|a, b| (&a.place, &a.message, nesting(a)).cmp(&(&b.place, &b.message, nesting(b))));
+        self.problems.dedup_by(|a, b| (&a.place, &a.message) == (&b.place, &b.message));
         self.problems
     }
 

@@ -1,6 +1,7 @@
 //! The roles a process of a PoP can have, each run from the same configuration.
 
 mod door;
+mod outage;
 mod peers;
 mod presence;
 mod sfu;

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use isthmus_directory::{Directory, Snapshot};
 use isthmus_protocol::NodeId;
 use isthmus_relay::PeerAddress;
-use tokio::{sync::watch, time::interval};
+use tokio::{sync::watch, time::sleep};
+
+use super::outage::Outage;
 
 /// How often the directory is asked for new nodes.
 const REFRESH: Duration = Duration::from_secs(3);
@@ -17,20 +19,19 @@ pub(super) async fn follow(
     known: &[PeerAddress],
     peers: &watch::Sender<Vec<PeerAddress>>,
 ) {
-    let mut ticks = interval(REFRESH);
+    let mut outage = Outage::new("peers stay as they were last known");
     loop {
-        ticks.tick().await;
-        match directory.snapshot().await {
-            Ok(snapshot) => {
-                let merged = merge(own, known, &snapshot);
-                peers.send_if_modified(|peers| {
-                    let changed = *peers != merged;
-                    *peers = merged;
-                    changed
-                });
-            }
-            Err(error) => tracing::warn!(%error, "peers stay as they were last known"),
+        let snapshot = directory.snapshot().await;
+        outage.note(&snapshot);
+        if let Ok(snapshot) = snapshot {
+            let merged = merge(own, known, &snapshot);
+            peers.send_if_modified(|peers| {
+                let changed = *peers != merged;
+                *peers = merged;
+                changed
+            });
         }
+        sleep(REFRESH).await;
     }
 }
 

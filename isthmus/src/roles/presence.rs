@@ -12,6 +12,8 @@ use isthmus_protocol::RoomId;
 use isthmus_sfu::Node;
 use tokio::time::sleep;
 
+use super::outage::Outage;
+
 /// How soon a write that failed is tried again: a store that starts with its node is there a moment later.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -21,24 +23,22 @@ pub(super) async fn keep(directory: &Directory, node: &Node, record: NodeRecord)
 }
 
 async fn keep_node(directory: &Directory, node: &Node, record: &NodeRecord) {
+    let mut outage = Outage::new("others do not see in the directory that this node is there");
     loop {
         let record = NodeRecord { status: node.status(), heard_at: SystemTime::now().into(), ..record.clone() };
         let written = directory.heartbeat(&record).await;
-        if let Err(error) = &written {
-            tracing::warn!(%error, "others do not see in the directory that this node is there; trying again");
-        }
+        outage.note(&written);
         sleep(pause(&written)).await;
     }
 }
 
 async fn keep_rooms(directory: &Directory, node: &Node, record: &NodeRecord) {
     let mut told = Told::default();
+    let mut outage = Outage::new("the directory does not know which rooms this node has");
     loop {
         let open = node.rooms().await.into_iter().filter(|view| !view.local.is_empty()).map(|view| view.room).collect();
         let written = write_rooms(directory, record, &mut told, &open).await;
-        if let Err(error) = &written {
-            tracing::warn!(%error, "the directory does not know which rooms this node has; trying again");
-        }
+        outage.note(&written);
         sleep(pause(&written)).await;
     }
 }

@@ -118,3 +118,18 @@ async fn https_is_served_under_each_pops_own_host() {
         assert!(answer.status().is_success(), "{}", answer.status());
     }
 }
+
+#[tokio::test]
+async fn a_whole_pop_runs_in_one_process() {
+    let mut cluster = Cluster::start(&["--pops", "zurich"]).await;
+    cluster.signal_self(Signal::SIGTERM);
+    cluster.ended(Duration::from_secs(8)).await;
+    let mut pop = cluster.spawn(&["pop", "--config", "zurich.toml"]);
+    for ops in cluster.ops_urls() {
+        until("it is ready", async || (cluster.get(&format!("{ops}/readyz")).await? == StatusCode::OK).then_some(()))
+            .await;
+    }
+    running::signal(pop.id().expect("it runs"), Signal::SIGTERM);
+    let status = tokio::time::timeout(Duration::from_secs(8), pop.wait()).await.expect("it ends in time");
+    assert!(status.expect("its status").success());
+}

@@ -100,6 +100,12 @@ impl Cluster {
         String::from_utf8(output.stdout).expect("text").trim().to_owned()
     }
 
+    /// The program with these arguments, running in the state folder. Dropped, it is killed.
+    pub(crate) fn spawn(&self, arguments: &[&str]) -> Child {
+        let mut command = Command::new(PROGRAM);
+        command.args(arguments).current_dir(self.state()).kill_on_drop(true).spawn().expect("the program runs")
+    }
+
     /// Sends a signal to `isthmus dev` itself.
     pub(crate) fn signal_self(&self, what: Signal) {
         signal(self.child.id().expect("it runs"), what);
