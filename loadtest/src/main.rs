@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use loadtest::{exit, wan};
+use loadtest::{client, exit, wan};
 
 /// Tests an Isthmus installation from outside: emulates the network between places, and joins calls as clients do.
 #[derive(Debug, Parser)]
@@ -55,6 +55,8 @@ enum LoadtestCommand {
     /// Emulates a wide-area network between hosts on this machine (network namespaces)
     #[command(after_long_help = WAN_HELP, after_help = "--help shows a scenario and how to use a running world.")]
     Wan(wan::command::WanArguments),
+    /// Joins a room as a headless client, publishes, receives, and reports what it measured
+    Join(client::command::JoinArguments),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -65,6 +67,7 @@ async fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let result = match arguments.command {
         LoadtestCommand::Wan(arguments) => wan::command::run(arguments).await,
+        LoadtestCommand::Join(arguments) => client::command::run(arguments).await,
     };
     result.unwrap_or_else(|error| {
         eprintln!("loadtest: {error:#}");

@@ -24,7 +24,10 @@
 //! | `drive`   | sockets and clock around one client                                                     |
 //! | `command` | `loadtest join`                                                                         |
 
+pub mod command;
+pub mod drive;
 pub mod framing;
+pub mod join;
 pub mod measure;
 pub mod media;
 pub mod publish;

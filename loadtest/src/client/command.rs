@@ -1,0 +1,196 @@
+//! `loadtest join`: one headless client in one room.
+
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use isthmus_protocol::{PopId, RoomId};
+use reqwest::Url;
+use tokio::net::UdpSocket;
+
+use super::{
+    drive::{Driver, local_address_towards, open_signalling},
+    join::{Doors, JoinOptions},
+    media::Library,
+    report::Report,
+    session::{Client, ClientConfig},
+};
+use crate::exit;
+
+/// Arguments of `loadtest join`.
+#[derive(Debug, Args)]
+pub struct JoinArguments {
+    /// Origin of any PoP's door, such as http://127.0.0.1:7100
+    #[arg(long)]
+    url: Url,
+    /// Room to join
+    #[arg(long)]
+    room: RoomId,
+    /// Name that others see
+    #[arg(long, default_value = "loadtest")]
+    name: String,
+    /// What to publish
+    #[arg(long, value_enum, value_delimiter = ',', num_args = 0..)]
+    publish: Vec<Published>,
+    /// Publishes the camera in three layers (320x180, 640x360, 1280x720) instead of the largest alone
+    #[arg(long)]
+    simulcast: bool,
+    /// Receive slots for sound
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(0..=8))]
+    audio_slots: u8,
+    /// Receive slots for pictures
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(0..=48))]
+    video_slots: u8,
+    /// Height that received pictures are shown at, in pixels: decides which layer is asked for
+    #[arg(long, default_value_t = 720, value_name = "PIXELS")]
+    tile_height: u16,
+    /// How long to stay: 30s, 5m
+    #[arg(long, default_value = "30s", value_parser = parse_duration)]
+    duration: Duration,
+    /// Joins by this PoP instead of the nearest
+    #[arg(long)]
+    pop: Option<PopId>,
+    /// How media travels
+    #[arg(long, value_enum, default_value = "udp")]
+    ice: Ice,
+    /// Certificate authority to trust, alone, as a PEM file: the development cluster has its own
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Writes the report as JSON to this file; `-` is standard output
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Published {
+    Audio,
+    Video,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Ice {
+    /// ICE over UDP
+    Udp,
+    /// ICE over TCP alone (RFC 6544), as behind a firewall that drops UDP
+    Tcp,
+}
+
+/// `500ms`, `30s`, `5m` or `1h`.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| format!("{text:?} is not a time like 30s, 5m or 1h"))?;
+    let unit_ms = match &text[digits.len()..] {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        unit => return Err(format!("{unit:?} is not one of ms, s, m, h")),
+    };
+    Ok(Duration::from_millis(number.saturating_mul(unit_ms)))
+}
+
+/// Runs `loadtest join`. Exit code 1 if the client did not get into the call, or was thrown out.
+pub async fn run(arguments: JoinArguments) -> anyhow::Result<ExitCode> {
+    let line = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} {elapsed} {msg}")?);
+    line.enable_steady_tick(Duration::from_millis(200));
+    let client = stay(&arguments, &line).await;
+    line.finish_and_clear();
+    let client = client?;
+    let report = client.report(Instant::now());
+    match arguments.json.as_deref() {
+        Some(file) if file.as_os_str() == "-" => println!("{}", serde_json::to_string_pretty(&report)?),
+        Some(file) => {
+            let text = serde_json::to_string_pretty(&report)?;
+            std::fs::write(file, text).with_context(|| format!("cannot write the report to {}", file.display()))?;
+            print_summary(&report);
+        }
+        None => print_summary(&report),
+    }
+    let good = client.is_connected() && report.ended.is_none();
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+}
+
+async fn stay(arguments: &JoinArguments, line: &ProgressBar) -> anyhow::Result<Client> {
+    line.set_message("finding the nearest PoP");
+    let doors = Doors::new(arguments.ca.as_deref())?;
+    let options = JoinOptions {
+        url: arguments.url.clone(),
+        room: arguments.room.clone(),
+        name: arguments.name.clone(),
+        pop: arguments.pop.clone(),
+    };
+    let mut ticket = doors.join(&options).await?;
+    let signalling = open_signalling(&ticket, doors.tls()).await?;
+    ticket.joined.times.socket = Some(Instant::now());
+    let udp = match arguments.ice {
+        Ice::Udp => Some(UdpSocket::bind((local_address_towards(&ticket.door).await?, 0)).await?),
+        Ice::Tcp => None,
+    };
+    let address = udp.as_ref().map(UdpSocket::local_addr).transpose()?;
+    let end = Instant::now() + arguments.duration;
+    let client = Client::new(config(arguments), Library::built_in(), ticket.joined, address, Instant::now())?;
+    let watch = |client: &mut Client, now| line.set_message(client.live_line(now));
+    Driver::new(client, signalling, udp).run(end, watch).await
+}
+
+fn config(arguments: &JoinArguments) -> ClientConfig {
+    ClientConfig {
+        name: arguments.name.clone(),
+        room: arguments.room.clone(),
+        audio: arguments.publish.contains(&Published::Audio),
+        video: arguments.publish.contains(&Published::Video),
+        simulcast: arguments.simulcast,
+        audio_slots: arguments.audio_slots.into(),
+        video_slots: arguments.video_slots.into(),
+        tile_height: arguments.tile_height,
+        speech_offset: usize::from(rand::random::<u16>()),
+    }
+}
+
+fn print_summary(report: &Report) {
+    let at = |ms: Option<f64>| ms.map_or_else(|| "-".into(), |ms| format!("{ms:.0} ms"));
+    let join = &report.join;
+    println!(
+        "joined {} by {}: welcome {}, answer {}, ICE {}, DTLS {}, first packet {}, first frame {}",
+        report.room,
+        report.pop,
+        at(join.welcome_ms),
+        at(join.answer_ms),
+        at(join.ice_ms),
+        at(join.dtls_ms),
+        at(join.first_packet_ms),
+        at(join.first_frame_ms)
+    );
+    println!("sent {} packets; {} participants", report.sent.packets, report.participants);
+    for slot in report.slots.iter().filter(|slot| slot.packets > 0) {
+        print!(
+            "slot {} {:?}: {} packets, {} lost, jitter {} ms, {} kbit/s",
+            slot.mid, slot.kind, slot.packets, slot.lost, slot.jitter_ms, slot.bitrate_kbps
+        );
+        if let Some(video) = &slot.video {
+            let size = video.width.zip(video.height).map_or_else(String::new, |(w, h)| format!("{w}x{h}, "));
+            print!(", {size}{} frames/s, {} freezes ({} ms)", video.frames_per_second, video.freezes, video.freeze_ms);
+        }
+        println!();
+    }
+    for error in &report.errors {
+        println!("error: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_need_a_unit() {
+        assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        assert!(["", "5", "s", "5x", "-1s"].into_iter().all(|text| parse_duration(text).is_err()));
+    }
+}

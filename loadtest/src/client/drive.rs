@@ -1,0 +1,300 @@
+//! Sockets and clock around one client: wait, read, hand to the client, do what it wants.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use futures_util::{SinkExt as _, StreamExt as _};
+use isthmus_protocol::signal::{ClientMessage, MAX_MESSAGE_BYTES, SUBPROTOCOL, TOKEN_SUBPROTOCOL_PREFIX};
+use reqwest::Url;
+use str0m::net::{Protocol, Transmit};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpStream, UdpSocket},
+    sync::mpsc,
+};
+use tokio_tungstenite::{
+    Connector, MaybeTlsStream, WebSocketStream,
+    tungstenite::{Message, client::IntoClientRequest as _, http::HeaderValue, protocol::WebSocketConfig},
+};
+
+use super::{
+    framing::{self, Deframer},
+    join::Ticket,
+    session::{Client, Output},
+};
+
+/// Larger than any UDP packet of ours.
+const READ_BUFFER_BYTES: usize = 2048;
+/// Packets that were read from TCP and wait for the client; reading then waits too.
+const TCP_IN_QUEUE: usize = 256;
+/// Packets that wait to be written to TCP. One beyond is dropped, as a router would, and counted.
+const TCP_OUT_QUEUE: usize = 256;
+/// How often the watcher is called.
+const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+/// The longest an opening of a connection may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the door may take to hear the goodbye.
+const LEAVE_GRACE: Duration = Duration::from_millis(500);
+
+/// The signalling socket.
+pub type SignalSocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// Opens the signalling socket of a PoP. The token goes as a subprotocol, never in the URL.
+pub async fn open_signalling(ticket: &Ticket, tls: Option<Arc<rustls::ClientConfig>>) -> anyhow::Result<SignalSocket> {
+    let mut url = ticket.door.join("/v1/signal")?;
+    let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
+    if url.set_scheme(scheme).is_err() {
+        bail!("{} is neither an http nor an https URL", ticket.door);
+    }
+    let mut request = url.as_str().into_client_request()?;
+    let protocols = format!("{SUBPROTOCOL}, {TOKEN_SUBPROTOCOL_PREFIX}{}", ticket.token);
+    let mut protocols = HeaderValue::from_str(&protocols).context("the token has characters that no token has")?;
+    protocols.set_sensitive(true);
+    request.headers_mut().insert("Sec-WebSocket-Protocol", protocols);
+    // A page that this door serves is what joins in a browser.
+    let origin = ticket.door.origin().ascii_serialization();
+    request.headers_mut().insert("Origin", HeaderValue::from_str(&origin)?);
+    let limits = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE_BYTES));
+    let connect =
+        tokio_tungstenite::connect_async_tls_with_config(request, Some(limits), true, tls.map(Connector::Rustls));
+    let (socket, _) = tokio::time::timeout(CONNECT_TIMEOUT, connect)
+        .await
+        .with_context(|| format!("{url} did not answer within {CONNECT_TIMEOUT:?}"))?
+        .with_context(|| format!("cannot open {url}"))?;
+    Ok(socket)
+}
+
+/// The address of this machine that the door is reached from: the one to receive media at.
+pub async fn local_address_towards(door: &Url) -> anyhow::Result<IpAddr> {
+    let addresses = door.socket_addrs(|| None).with_context(|| format!("cannot resolve {door}"))?;
+    let door = addresses.first().with_context(|| format!("{door} has no address"))?;
+    let unspecified = SocketAddr::from((if door.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) }, 0));
+    let socket = UdpSocket::bind(unspecified).await?;
+    // Connecting a UDP socket sends nothing; it only chooses a route.
+    socket.connect(door).await?;
+    Ok(socket.local_addr()?.ip())
+}
+
+/// What a media connection over TCP has to say.
+enum TcpEvent {
+    Connected { local: SocketAddr, remote: SocketAddr, packets: mpsc::Sender<Vec<u8>> },
+    Packet { local: SocketAddr, remote: SocketAddr, packet: Vec<u8> },
+    Closed { remote: SocketAddr, why: String },
+}
+
+/// The IO of one client.
+pub struct Driver {
+    client: Client,
+    signalling: Option<SignalSocket>,
+    udp: Option<UdpSocket>,
+    tcp: HashMap<SocketAddr, mpsc::Sender<Vec<u8>>>,
+    tcp_events: (mpsc::Sender<TcpEvent>, mpsc::Receiver<TcpEvent>),
+    tcp_dropped: u64,
+}
+
+/// What woke the driver.
+enum Woken {
+    Signal(Option<Result<Message, tokio_tungstenite::tungstenite::Error>>),
+    Udp(std::io::Result<(usize, SocketAddr)>),
+    Tcp(TcpEvent),
+    Time,
+}
+
+impl Driver {
+    /// IO for a client. Without `udp` its media goes over TCP.
+    pub fn new(client: Client, signalling: SignalSocket, udp: Option<UdpSocket>) -> Self {
+        let tcp_events = mpsc::channel(TCP_IN_QUEUE);
+        Self { client, signalling: Some(signalling), udp, tcp: HashMap::new(), tcp_events, tcp_dropped: 0 }
+    }
+
+    /// Runs the client until `end`, or until its session is over; then says goodbye. `watch` sees it twice a second.
+    pub async fn run(mut self, end: Instant, mut watch: impl FnMut(&mut Client, Instant)) -> anyhow::Result<Client> {
+        let mut buffer = vec![0; READ_BUFFER_BYTES];
+        let mut next_watch = Instant::now();
+        loop {
+            let wait = self.do_what_it_wants().await?;
+            let now = Instant::now();
+            if now >= end || self.client.is_over() {
+                break;
+            }
+            if now >= next_watch {
+                watch(&mut self.client, now);
+                next_watch = now + WATCH_INTERVAL;
+            }
+            let woken = self.wait(wait.min(end).min(next_watch), &mut buffer).await;
+            self.handle(woken, &buffer)?;
+        }
+        self.say_goodbye().await;
+        if self.tcp_dropped > 0 {
+            self.client.note_error(format!("{} packets were dropped before a slow TCP connection", self.tcp_dropped));
+        }
+        Ok(self.client)
+    }
+
+    /// Until when to wait.
+    async fn do_what_it_wants(&mut self) -> anyhow::Result<Instant> {
+        loop {
+            match self.client.poll(Instant::now())? {
+                Output::Signal(message) => self.send_signal(&message).await,
+                Output::Transmit(transmit) => self.transmit(transmit).await,
+                Output::Connect(remote) => {
+                    tokio::spawn(carry_tcp(remote, self.tcp_events.0.clone()));
+                }
+                Output::Wait(until) => return Ok(until),
+            }
+        }
+    }
+
+    async fn wait(&mut self, until: Instant, buffer: &mut [u8]) -> Woken {
+        let signalling = async {
+            match &mut self.signalling {
+                Some(socket) => socket.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        let udp = async {
+            match &self.udp {
+                Some(socket) => socket.recv_from(buffer).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            message = signalling => Woken::Signal(message),
+            received = udp => Woken::Udp(received),
+            Some(event) = self.tcp_events.1.recv() => Woken::Tcp(event),
+            () = tokio::time::sleep_until(until.into()) => Woken::Time,
+        }
+    }
+
+    fn handle(&mut self, woken: Woken, buffer: &[u8]) -> anyhow::Result<()> {
+        let now = Instant::now();
+        match woken {
+            Woken::Signal(message) => self.handle_message(now, message)?,
+            Woken::Udp(Ok((length, from))) => {
+                let to = self.udp.as_ref().expect("a packet came from it").local_addr()?;
+                self.client.handle_packet(now, Protocol::Udp, from, to, &buffer[..length])?;
+            }
+            // An ICMP message about an earlier packet; ICE finds out by itself whether a path works.
+            Woken::Udp(Err(error)) => tracing::debug!(%error, "UDP"),
+            Woken::Tcp(TcpEvent::Connected { local, remote, packets }) => {
+                self.tcp.insert(remote, packets);
+                self.client.handle_connected(local)?;
+            }
+            Woken::Tcp(TcpEvent::Packet { local, remote, packet }) => {
+                self.client.handle_packet(now, Protocol::Tcp, remote, local, &packet)?;
+            }
+            Woken::Tcp(TcpEvent::Closed { remote, why }) => {
+                self.tcp.remove(&remote);
+                self.client.note_error(format!("the media connection to {remote} ended: {why}"));
+            }
+            Woken::Time => self.client.handle_timeout(now)?,
+        }
+        Ok(())
+    }
+
+    /// Media goes on without the socket.
+    fn handle_message(
+        &mut self,
+        now: Instant,
+        message: Option<Result<Message, tokio_tungstenite::tungstenite::Error>>,
+    ) -> anyhow::Result<()> {
+        let closed = match message {
+            Some(Ok(Message::Text(text))) => {
+                let message = serde_json::from_str(&text).context("the door sent what the protocol does not know")?;
+                return Ok(self.client.handle_signal(now, message)?);
+            }
+            Some(Ok(Message::Close(frame))) => frame.map_or_else(String::new, |frame| frame.reason.to_string()),
+            Some(Ok(_)) => return Ok(()),
+            Some(Err(error)) => error.to_string(),
+            None => "no reason given".into(),
+        };
+        self.signalling = None;
+        self.client.note_error(format!("the signalling socket closed: {closed}"));
+        Ok(())
+    }
+
+    async fn send_signal(&mut self, message: &ClientMessage) {
+        let Some(socket) = &mut self.signalling else { return };
+        let text = serde_json::to_string(message).expect("a message is plain data");
+        // A socket that fails says so when it is read.
+        let _ = socket.send(Message::text(text)).await;
+    }
+
+    async fn transmit(&mut self, transmit: Transmit) {
+        if transmit.proto == Protocol::Udp {
+            let Some(udp) = &self.udp else { return };
+            if let Err(error) = udp.send_to(&transmit.contents, transmit.destination).await {
+                tracing::debug!(%error, "UDP");
+            }
+        } else if let Some(connection) = self.tcp.get(&transmit.destination) {
+            self.tcp_dropped += u64::from(connection.try_send(transmit.contents.to_vec()).is_err());
+        }
+    }
+
+    async fn say_goodbye(&mut self) {
+        self.client.leave();
+        let goodbye = async {
+            if self.do_what_it_wants().await.is_ok()
+                && let Some(socket) = &mut self.signalling
+            {
+                // The door may have closed it first.
+                let _ = socket.close(None).await;
+            }
+        };
+        let _ = tokio::time::timeout(LEAVE_GRACE, goodbye).await;
+    }
+}
+
+/// Opens a media connection, and carries packets in RFC 4571 frames until either side ends it.
+async fn carry_tcp(remote: SocketAddr, events: mpsc::Sender<TcpEvent>) {
+    let why = match open_tcp(remote, &events).await {
+        Ok(()) => "the node closed it".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    // Nobody listens once the client is gone.
+    let _ = events.send(TcpEvent::Closed { remote, why }).await;
+}
+
+async fn open_tcp(remote: SocketAddr, events: &mpsc::Sender<TcpEvent>) -> std::io::Result<()> {
+    let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(remote)).await??;
+    stream.set_nodelay(true)?;
+    let local = stream.local_addr()?;
+    let (mut reader, mut writer) = stream.into_split();
+    let (packets, mut outgoing) = mpsc::channel::<Vec<u8>>(TCP_OUT_QUEUE);
+    if events.send(TcpEvent::Connected { local, remote, packets }).await.is_err() {
+        return Ok(());
+    }
+    let write = async {
+        while let Some(packet) = outgoing.recv().await {
+            if let Some(frame) = framing::frame(&packet) {
+                writer.write_all(&frame).await?;
+            }
+        }
+        Ok(())
+    };
+    let read = async {
+        let mut deframer = Deframer::default();
+        let mut buffer = vec![0; READ_BUFFER_BYTES];
+        loop {
+            let length = reader.read(&mut buffer).await?;
+            if length == 0 {
+                return Ok(());
+            }
+            deframer.handle_bytes(&buffer[..length]);
+            while let Some(packet) = deframer.poll_packet() {
+                if events.send(TcpEvent::Packet { local, remote, packet }).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+    };
+    tokio::select! {
+        ended = write => ended,
+        ended = read => ended,
+    }
+}
