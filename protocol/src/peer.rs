@@ -57,6 +57,9 @@ pub enum PeerMessage {
         track: TrackId,
         /// Empty when nobody watches any more.
         layers: Vec<LayerDemand>,
+        /// How many of the track's layers, from the lowest on, someone there could use if the path carried them: its
+        /// publisher goes on sending these.
+        useful: u8,
     },
     /// Someone at the sender needs a keyframe of a layer of one of the receiver's tracks.
     Keyframe {

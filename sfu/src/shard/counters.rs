@@ -63,8 +63,11 @@ impl Counters {
         self.metrics.leaves.with_label_values(&[leave_reason(reason)]).inc();
     }
 
-    pub(super) fn forwarded_in(&self, delay: Duration) {
-        self.metrics.forward_delay_seconds.observe(delay.as_secs_f64());
+    /// From reading to having sent. Rounds in which no media went to clients say nothing of the forwarding delay.
+    pub(super) fn round_took(&self, delay: Duration) {
+        if self.sent.packets > 0 {
+            self.metrics.forward_delay_seconds.observe(delay.as_secs_f64());
+        }
     }
 
     /// Participants and rooms of this shard; the gauges hold the sums of all shards.

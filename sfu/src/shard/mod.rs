@@ -161,7 +161,7 @@ impl Runtime {
             self.engine.wake(now);
             self.engine.settle(now);
             self.send();
-            self.engine.counters.forwarded_in(clock().saturating_duration_since(now));
+            self.engine.counters.round_took(clock().saturating_duration_since(now));
             self.engine.counters.publish();
             if !goes_on {
                 return;

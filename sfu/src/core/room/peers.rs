@@ -47,6 +47,7 @@ impl Room {
             self.remove_member(&participant, reason);
         }
         for (_, publication) in &mut self.publications {
+            publication.peers_use.retain(|(peer, _)| peer != node);
             for layer in &mut publication.layers {
                 layer.peers.retain(|(peer, _)| peer != node);
             }
@@ -78,18 +79,22 @@ impl Room {
                     self.remove_member(&participant, reason);
                 }
             }
-            PeerMessage::Demand { track, layers, .. } => self.demanded(node, &track, &layers, now),
+            PeerMessage::Demand { track, layers, useful, .. } => {
+                self.demanded(node, &track, &layers, usize::from(useful), now);
+            }
             PeerMessage::Keyframe { track, rid, .. } => self.keyframe_demanded(&track, rid.as_deref(), now),
             PeerMessage::Rates { track, layers, .. } => self.rates_told(node, &track, &layers),
         }
     }
 
-    fn demanded(&mut self, node: &NodeId, track: &TrackId, demands: &[LayerDemand], now: Instant) {
+    fn demanded(&mut self, node: &NodeId, track: &TrackId, demands: &[LayerDemand], useful: usize, now: Instant) {
         let Some(key) = self.track_by_id(track) else { return };
         let publication = &mut self.publications[key.0];
         if !matches!(publication.origin, Origin::Client { .. }) {
             return;
         }
+        publication.peers_use.retain(|(peer, _)| peer != node);
+        publication.peers_use.push((node.clone(), useful));
         let mut fresh = Vec::new();
         for (index, layer) in publication.layers.iter_mut().enumerate() {
             let rid = layer.rid.map(|rid| rid.to_string());
@@ -135,11 +140,12 @@ impl Room {
     pub(super) fn settle_demands(&mut self, now: Instant, streams: &mut StreamIds) {
         let keys: Vec<TrackKey> = self.publications.iter().map(|(key, _)| TrackKey(key)).collect();
         for track in keys {
-            let in_use = self.layers_in_use(track);
+            let useful = self.useful_layers(track);
             if matches!(self.publications[track.0].origin, Origin::Node { .. }) {
-                self.demand_from_peer(track, &in_use, streams);
+                let in_use = self.layers_in_use(track);
+                self.demand_from_peer(track, &in_use, useful, streams);
             } else {
-                self.tell_publisher(track, &in_use, now);
+                self.tell_publisher(track, useful, now);
                 self.tell_rates(track, now);
             }
         }
@@ -163,10 +169,19 @@ impl Room {
         in_use
     }
 
-    fn demand_from_peer(&mut self, track: TrackKey, in_use: &[bool], streams: &mut StreamIds) {
+    /// How many layers, from the lowest on, someone here could use at the size they show the track.
+    fn useful_layers(&self, track: TrackKey) -> usize {
+        let publication = &self.publications[track.0];
+        let slots = publication.subscribers.iter().filter_map(|subscriber| {
+            self.receivers.get(&subscriber.client)?.slots(subscriber.kind).get(subscriber.slot)
+        });
+        slots.map(|slot| publication.layers_up_to(slot.height)).max().unwrap_or(0)
+    }
+
+    fn demand_from_peer(&mut self, track: TrackKey, in_use: &[bool], useful: usize, streams: &mut StreamIds) {
         let publication = &mut self.publications[track.0];
         let Origin::Node { node } = publication.origin.clone() else { return };
-        let mut changed = false;
+        let mut changed = std::mem::replace(&mut publication.told_useful, useful) != useful;
         for (index, (layer, wanted)) in publication.layers.iter_mut().zip(in_use).enumerate() {
             match (layer.incoming, wanted) {
                 (None, true) => {
@@ -190,21 +205,22 @@ impl Room {
         let demand = |layer: &super::publications::LayerState| {
             layer.incoming.map(|stream| LayerDemand { rid: layer.rid.map(|rid| rid.to_string()), stream })
         };
-        let layers = publication.layers.iter().filter_map(demand).collect();
-        let message = PeerMessage::Demand { room: self.id.clone(), track: publication.id.clone(), layers };
+        let message = PeerMessage::Demand {
+            room: self.id.clone(),
+            track: publication.id.clone(),
+            layers: publication.layers.iter().filter_map(demand).collect(),
+            useful: useful as u8,
+        };
         self.effects.push(Effect::Peer { node, message });
     }
 
     /// Which layers a publisher here should send: all up to the highest that anyone has a use for. Lower ones stay, for
     /// those whose path gets worse.
-    fn tell_publisher(&mut self, track: TrackKey, in_use: &[bool], now: Instant) {
-        let watched_here = !self.publications[track.0].subscribers.is_empty();
+    fn tell_publisher(&mut self, track: TrackKey, useful_here: usize, now: Instant) {
         let publication = &mut self.publications[track.0];
-        let watched = watched_here || publication.layers.iter().any(|layer| !layer.peers.is_empty());
-        for (layer, used) in publication.layers.iter_mut().zip(in_use) {
-            if *used || watched {
-                layer.last_used = Some(now);
-            }
+        let useful_there = publication.peers_use.iter().map(|(_, useful)| *useful).max().unwrap_or(0);
+        for layer in publication.layers.iter_mut().take(useful_here.max(useful_there)) {
+            layer.last_used = Some(now);
         }
         let lingers = |at: &Instant| now.saturating_duration_since(*at) < LAYER_LINGER;
         let shown: Vec<usize> = publication

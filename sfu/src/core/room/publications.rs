@@ -15,6 +15,8 @@ use crate::core::{bitrate::RateMeter, keyframes::RequestThrottle};
 
 /// The most layers of one track.
 pub(super) const MAX_LAYERS: usize = 4;
+/// Layers whose picture size nobody has said yet are taken to be of these heights, lowest first.
+const ASSUMED_HEIGHTS: [u16; MAX_LAYERS] = [180, 360, 720, 1080];
 /// The most tracks of one participant.
 pub(super) const MAX_TRACKS: usize = 8;
 
@@ -47,6 +49,10 @@ pub(super) struct Publication {
     pub last_packet: Option<Instant>,
     /// The rids its publisher was last told to send, so that it is told only of changes.
     pub told_layers: Option<Vec<usize>>,
+    /// How many of its layers each peer could use. For tracks of this node.
+    pub peers_use: Vec<(NodeId, usize)>,
+    /// How many layers its node was last told could be used here. For tracks of other nodes.
+    pub told_useful: usize,
     /// What peers were last told of its layers.
     pub told_rates: Vec<LayerRate>,
 }
@@ -94,6 +100,21 @@ impl Publication {
             muted: self.muted,
             rids: self.layers.iter().filter_map(|layer| layer.rid.map(|rid| rid.to_string())).collect(),
         }
+    }
+
+    /// The height of a layer's picture in pixels, as far as is known: a single layer is taken as large.
+    pub(super) fn layer_height(&self, index: usize) -> u16 {
+        let assumed = match self.layers.len() {
+            1 => ASSUMED_HEIGHTS[2],
+            _ => ASSUMED_HEIGHTS[index.min(ASSUMED_HEIGHTS.len() - 1)],
+        };
+        self.layers[index].height.unwrap_or(assumed)
+    }
+
+    /// How many layers, from the lowest on, are of use to someone who shows the track `height` pixels high.
+    pub(super) fn layers_up_to(&self, height: u16) -> usize {
+        let enough = (0..self.layers.len()).find(|index| self.layer_height(*index) >= height);
+        enough.map_or(self.layers.len(), |index| index + 1)
     }
 
     pub(super) fn layer_of(&self, rid: Option<Rid>) -> Option<usize> {
@@ -202,6 +223,8 @@ impl Room {
             codec: None,
             last_packet: None,
             told_layers: None,
+            peers_use: Vec::new(),
+            told_useful: 0,
             told_rates: Vec::new(),
         };
         self.track_ids.insert(publication.id.clone(), TrackKey(self.publications.vacant_key()));

@@ -10,7 +10,7 @@ use str0m::media::Mid;
 
 use super::{
     ClientKey, Effect, Room, TrackKey, can_receive, clock_hz, importance,
-    publications::{LayerState, Origin, Publication, Subscriber},
+    publications::{Origin, Publication, Subscriber},
 };
 use crate::core::{
     allocation::{Layer, Wish, allocate},
@@ -20,10 +20,10 @@ use crate::core::{
 
 /// What a voice takes, in kbit/s, RED and headers included: set aside before any video.
 const AUDIO_KBPS: u32 = 60;
-/// Layers whose picture size nobody has said yet are taken to be of these heights, lowest first.
-const ASSUMED_HEIGHTS: [u16; 4] = [180, 360, 720, 1080];
-/// Layers that are not flowing here yet are taken to need this much, in kbit/s, lowest first.
-const ASSUMED_KBPS: [u32; 4] = [150, 500, 1_700, 3_000];
+/// What the lowest layer of a track that does not flow here yet is taken to need, in kbit/s.
+const ASSUMED_SIMULCAST_KBPS: u32 = 150;
+/// What a track without simulcast that does not flow here yet is taken to need, in kbit/s.
+const ASSUMED_SINGLE_KBPS: u32 = 500;
 /// After a slot was lowered it is not raised for this long, so that it does not flap.
 const RAISE_PAUSE: Duration = Duration::from_secs(3);
 /// The height a receiver that says nothing is taken to show video at, in pixels.
@@ -53,7 +53,7 @@ pub(super) struct Slot {
     pub current: Option<usize>,
     pub rewriter: Rewriter,
     /// The height it is shown at, in pixels.
-    height: u16,
+    pub height: u16,
     state: SlotState,
     not_raised_before: Option<Instant>,
 }
@@ -411,26 +411,20 @@ impl Room {
 /// The layers of a track that can be had, lowest first. What does not flow here is taken from what its publisher's
 /// node says, or assumed, so that it can be asked for; a local layer that does not flow is not sent by its publisher.
 fn offered_layers(publication: &mut Publication, now: Instant) -> Vec<(usize, Layer)> {
-    let count = publication.layers.len();
     let is_local = matches!(publication.origin, Origin::Client { .. });
-    let mut offered: Vec<(usize, Layer)> = Vec::with_capacity(count);
-    for (index, layer) in publication.layers.iter_mut().enumerate() {
+    let mut offered: Vec<(usize, Layer)> = Vec::with_capacity(publication.layers.len());
+    for index in 0..publication.layers.len() {
+        let height = publication.layer_height(index);
+        let layer = &mut publication.layers[index];
         let measured = layer.rate.kbps(now);
-        let known = if is_local { measured } else { measured.max(layer.told_kbps) };
-        if known > 0 {
-            offered.push((index, Layer { kbps: known, height: layer_height(layer, index, count) }));
+        let kbps = if is_local { measured } else { measured.max(layer.told_kbps) };
+        if kbps > 0 {
+            offered.push((index, Layer { kbps, height }));
         }
     }
     if offered.is_empty() {
-        let height = layer_height(&publication.layers[0], 0, count);
-        let kbps = if count > 1 { ASSUMED_KBPS[0] } else { ASSUMED_KBPS[1] };
-        offered.push((0, Layer { kbps, height }));
+        let kbps = if publication.layers.len() > 1 { ASSUMED_SIMULCAST_KBPS } else { ASSUMED_SINGLE_KBPS };
+        offered.push((0, Layer { kbps, height: publication.layer_height(0) }));
     }
     offered
-}
-
-/// A single layer is taken as large; of several, the highest is.
-fn layer_height(layer: &LayerState, index: usize, count: usize) -> u16 {
-    let assumed = if count == 1 { DEFAULT_HEIGHT } else { ASSUMED_HEIGHTS[index.min(ASSUMED_HEIGHTS.len() - 1)] };
-    layer.height.unwrap_or(assumed)
 }
