@@ -44,23 +44,29 @@ export async function join(browser: Browser, options: JoinOptions): Promise<Part
   const context = await browser.newContext({ viewport: { width: 900, height: 700 } });
   const page = await context.newPage();
   const complaints = complaintsOf(page);
-  await page.addInitScript(limitCapture);
+  await page.addInitScript(instrument);
   const query = new URLSearchParams({ debug: "1", ...(options.asIf === undefined ? {} : { "as-if": options.asIf }) });
   await page.goto(`${options.door}/r/${options.room}?${query}`);
   await page.getByLabel("Your name").fill(options.name);
   await page.getByRole("button", { name: "Join" }).click();
   await page.getByRole("button", { name: "Leave" }).waitFor();
+  await page.waitForFunction(() => (window as Internals).__isthmus?.room.state.phase === "connected");
   return new Participant(page, complaints);
 }
 
-/** 640x360 costs a fifth of 720p, and a test machine has two cores. */
-function limitCapture(): void {
-  const original = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+/** Runs in the page before its own scripts: a small picture, since a test machine has two cores, and a count of offers. */
+function instrument(): void {
+  const capture = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
   navigator.mediaDevices.getUserMedia = (constraints = {}) =>
-    original({
-      ...constraints,
-      ...(constraints.video ? { video: { width: 640, height: 360, frameRate: 30 } } : {}),
-    });
+    capture({ ...constraints, ...(constraints.video ? { video: { width: 640, height: 360, frameRate: 30 } } : {}) });
+
+  const internals = window as Internals;
+  internals.__offers = 0;
+  const apply = RTCPeerConnection.prototype.setLocalDescription;
+  RTCPeerConnection.prototype.setLocalDescription = function count(description) {
+    internals.__offers = (internals.__offers ?? 0) + 1;
+    return Reflect.apply(apply, this, [description]) as Promise<void>;
+  };
 }
 
 export interface InboundVideo {
@@ -79,7 +85,7 @@ export interface MediaCounts {
   audioEnergy: number;
 }
 
-type Internals = Window & { __isthmus?: { room: Room } };
+type Internals = Window & { __isthmus?: { room: Room }; __offers?: number };
 
 /** Someone in a call, seen through their page. */
 export class Participant {
@@ -100,9 +106,9 @@ export class Participant {
     return this.page.evaluate(() => (window as Internals).__isthmus?.room.state.phase);
   }
 
-  /** The count of session descriptions exchanged so far, from the connection's own state. */
+  /** How many session descriptions this page has offered so far. */
   offers(): Promise<number> {
-    return this.page.evaluate(() => (window as Internals & { __offers?: number }).__offers ?? 0);
+    return this.page.evaluate(() => (window as Internals).__offers ?? 0);
   }
 
   counts(): Promise<MediaCounts> {
@@ -127,6 +133,33 @@ export class Participant {
   async sees(streams = 1, timeoutMs = 20_000): Promise<void> {
     const decoded = async () => (await this.counts()).video.filter((video) => video.framesDecoded > 0).length;
     await eventually(async () => (await decoded()) >= streams, timeoutMs, `${streams} pictures decoded`);
+  }
+
+  /** The longest time without a new picture from now on, by the page's own clock, looked at ten times a second. */
+  longestGap(watchMs: number): Promise<{ gapMs: number; resumed: boolean }> {
+    return this.page.evaluate(async (watchFor) => {
+      const decoded = async () => {
+        const report = await (window as Internals).__isthmus?.room.getStats();
+        const rows = [...(report?.values() ?? [])].filter((row) => row.type === "inbound-rtp" && row.kind === "video");
+        return rows.reduce((total, row) => total + (row.framesDecoded ?? 0), 0);
+      };
+      const startedMs = performance.now();
+      let lastNewMs = startedMs;
+      let frames = await decoded();
+      let gapMs = 0;
+      while (performance.now() - startedMs < watchFor) {
+        await new Promise((resolve) => setTimeout(resolve, 100));
+        const now = await decoded();
+        // A new connection counts from zero again: any change is a new picture.
+        if (now !== frames && now > 0) {
+          gapMs = Math.max(gapMs, performance.now() - lastNewMs);
+          lastNewMs = performance.now();
+          frames = now;
+        }
+      }
+      const sinceMs = performance.now() - lastNewMs;
+      return { gapMs: Math.round(Math.max(gapMs, sinceMs)), resumed: sinceMs < 1000 };
+    }, watchMs);
   }
 
   async leave(): Promise<void> {

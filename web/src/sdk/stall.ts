@@ -4,8 +4,9 @@
  */
 export interface StallState {
   arrivals: number;
-  /** When the count last grew. */
-  lastGrowthMs: number;
+  observedMs: number;
+  /** For how long the count has not grown. */
+  silentMs: number;
   verdict: "flowing" | "silent" | "unknown";
 }
 
@@ -13,6 +14,8 @@ export interface StallState {
 export const STALL_MS = 1000;
 /** The same while the socket is lost too, which is half the proof already. */
 export const STALL_WITHOUT_SOCKET_MS = 500;
+/** The most that one look adds: a page that was too busy to look for seconds was too busy to receive as well. */
+const MAX_STEP_MS = 600;
 
 export interface Observation {
   nowMs: number;
@@ -24,9 +27,11 @@ export interface Observation {
 export function observe(state: StallState | undefined, seen: Observation): StallState {
   const { nowMs, arrivals, expected } = seen;
   if (state === undefined || arrivals !== state.arrivals) {
-    return { arrivals, lastGrowthMs: nowMs, verdict: arrivals > 0 ? "flowing" : "unknown" };
+    return { arrivals, observedMs: nowMs, silentMs: 0, verdict: arrivals > 0 ? "flowing" : "unknown" };
   }
+  const silentMs = state.silentMs + Math.min(nowMs - state.observedMs, MAX_STEP_MS);
+  const next = { ...state, observedMs: nowMs, silentMs };
   const limit = seen.socketUp ? STALL_MS : STALL_WITHOUT_SOCKET_MS;
-  if (state.verdict === "silent" || nowMs - state.lastGrowthMs < limit) return state;
-  return { ...state, verdict: expected ? "silent" : "unknown" };
+  if (state.verdict === "silent" || silentMs < limit) return next;
+  return { ...next, verdict: expected ? "silent" : "unknown" };
 }
