@@ -70,3 +70,35 @@ impl Metrics {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_has_the_name_that_dashboards_read() {
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry).expect("a fresh registry");
+        metrics.requests.with_label_values(&["isthmus-pops", "PutItem", "ok"]).inc();
+        metrics.request_seconds.with_label_values(&["isthmus-pops", "PutItem"]).observe(0.001);
+        metrics.malformed.with_label_values(&["isthmus-pops"]).inc();
+        metrics.measurements.with_label_values(&["accepted"]).inc();
+        metrics.replication_lag_seconds.with_label_values(&["zurich"]).set(0.1);
+        metrics.replication_backlog.with_label_values(&["zurich"]).set(1);
+        metrics.replicated.with_label_values(&["zurich", "applied"]).inc();
+        let names: Vec<String> = registry.gather().iter().map(|family| family.name().to_owned()).collect();
+        assert_eq!(
+            names,
+            [
+                "isthmus_latency_measurements_total",
+                "isthmus_replication_backlog",
+                "isthmus_replication_lag_seconds",
+                "isthmus_replication_writes_total",
+                "isthmus_store_malformed_total",
+                "isthmus_store_request_seconds",
+                "isthmus_store_requests_total",
+            ]
+        );
+        assert!(Metrics::new(&registry).is_err(), "registered twice");
+    }
+}

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How long a new table may take to become active. DynamoDB needs some seconds.
-const CREATION_DEADLINE: Duration = Duration::from_secs(60);
+const CREATION_DEADLINE: Duration = Duration::from_mins(1);
 /// How often a table that is being created is looked at.
 const CREATION_POLL: Duration = Duration::from_millis(200);
 

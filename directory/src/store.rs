@@ -4,6 +4,7 @@
 
 use std::{
     future::Future,
+    pin::Pin,
     time::{Duration, Instant},
 };
 
@@ -142,8 +143,8 @@ impl Store {
         for (name, value) in values {
             request = request.expression_attribute_values(name, value);
         }
-        self.measured(table, "PutItem", async {
-            match Box::pin(request.send()).await {
+        let request = async move {
+            match request.send().await {
                 Ok(_) => Ok(Written::Yes(Box::new(item))),
                 Err(error) => match error.as_service_error() {
                     Some(PutItemError::ConditionalCheckFailedException(failed)) => {
@@ -152,8 +153,8 @@ impl Store {
                     _ => Err(refusal(table, "PutItem", &error)),
                 },
             }
-        })
-        .await
+        };
+        self.measured(table, "PutItem", Box::pin(request)).await
     }
 
     /// The item under a key, live or not.
@@ -165,11 +166,11 @@ impl Store {
             .key(PK, AttributeValue::S(pk.into()))
             .key(SK, AttributeValue::S(sk.into()))
             .consistent_read(true);
-        self.measured(table, "GetItem", async {
-            let answer = Box::pin(request.send()).await.map_err(|error| refusal(table, "GetItem", &error))?;
+        let request = async move {
+            let answer = request.send().await.map_err(|error| refusal(table, "GetItem", &error))?;
             Ok(answer.item.map(Item))
-        })
-        .await
+        };
+        self.measured(table, "GetItem", Box::pin(request)).await
     }
 
     /// Every item of a partition, live or not.
@@ -180,24 +181,24 @@ impl Store {
             .table_name(table.0)
             .key_condition_expression("pk = :pk")
             .expression_attribute_values(":pk", AttributeValue::S(pk.into()));
-        self.measured(table, "Query", async {
+        let request = async move {
             let mut pages = request.into_paginator().items().send();
             let mut items = Vec::new();
             while let Some(item) = pages.next().await {
                 items.push(Item(item.map_err(|error| refusal(table, "Query", &error))?));
             }
             Ok(items)
-        })
-        .await
+        };
+        self.measured(table, "Query", Box::pin(request)).await
     }
 
-    /// Gives a request its deadline and counts it. The SDK's futures are some 30 kB each: they are boxed, so that those
-    /// of the directory fit on a stack.
+    /// Gives a request its deadline and counts it. Boxed, because the SDK's futures are some 30 kB each and those of
+    /// the directory should fit on a stack.
     async fn measured<T>(
         &self,
         table: Table,
         operation: Operation,
-        request: impl Future<Output = Result<T, StoreError>>,
+        request: Pin<Box<impl Future<Output = Result<T, StoreError>>>>,
     ) -> Result<T, StoreError> {
         let begun = Instant::now();
         let result = self.within(table, operation, request).await;

@@ -9,8 +9,9 @@
 //! | `isthmus-latency`     | network prefix | PoP that took the reports  | that PoP's doors               | 24 h after the last report |
 //! | `isthmus-replication` | PoP            | `cursor`                   | that PoP's replicator          | for good           |
 //!
-//! Every item has these attributes; the others are the fields of its record ([`crate::records`],
-//! [`LatencyRecord`](crate::ranking::LatencyRecord)), each under its own name:
+//! Every item has these attributes; the others are the fields of its record ([`PopRecord`](crate::PopRecord),
+//! [`NodeRecord`](crate::NodeRecord), [`RoomMember`](crate::RoomMember), [`LatencyRecord`](crate::LatencyRecord)), each
+//! under its own name:
 //!
 //! | attribute        | type   | meaning                                                                              |
 //! |------------------|--------|--------------------------------------------------------------------------------------|
@@ -23,7 +24,7 @@
 //! Nothing is ever deleted by a request. Each item has one writer, or one per PoP (the key says which), except a
 //! room's home: so last writer wins takes nothing from anyone but a home.
 //!
-//! The embedded store adds the index [`WRITES`] to the tables it replicates; DynamoDB needs none. `isthmus-replication`
+//! The embedded store adds the index `writes` to the tables it replicates; DynamoDB needs none. `isthmus-replication`
 //! exists in embedded stores only.
 
 use std::time::Duration;
@@ -61,11 +62,11 @@ pub(crate) const MEMBER: &str = "member#";
 pub(crate) const CURSOR: &str = "cursor";
 
 /// A PoP that has not registered for this long is gone from the list.
-pub const POP_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+pub const POP_LIFETIME: Duration = Duration::from_hours(30 * 24);
 /// A node that has not been heard from for this long is gone from the list.
-pub const NODE_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+pub const NODE_LIFETIME: Duration = Duration::from_hours(24);
 /// A room's home is free for another PoP this long after its last node refreshed it.
-pub const HOME_LIFETIME: Duration = Duration::from_secs(3600);
+pub const HOME_LIFETIME: Duration = Duration::from_hours(1);
 /// A node counts as a room's member this long after it said so.
 pub const MEMBER_LIFETIME: Duration = Duration::from_secs(90);
 /// How often a node repeats [`Directory::room_opened`](crate::Directory::room_opened) for each of its rooms.

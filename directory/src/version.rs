@@ -46,7 +46,7 @@ mod tests {
             (first, second) in prop::collection::vec(version(), 1..8)
                 .prop_flat_map(|writes| (Just(writes.clone()), Just(writes).prop_shuffle()))
         ) {
-            let merge = |writes: &[Version]| writes.iter().cloned().reduce(|held, new| held.max(new));
+            let merge = |writes: &[Version]| writes.iter().cloned().reduce(Version::max);
             let repeated: Vec<Version> = second.iter().chain(&second).cloned().collect();
             prop_assert_eq!(merge(&first), merge(&second));
             prop_assert_eq!(merge(&first), merge(&repeated));

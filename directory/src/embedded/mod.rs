@@ -1,4 +1,4 @@
-//! The store of a PoP without AWS: dynoxide (the DynamoDB API over SQLite) in a file, and a replicator that stands in
+//! The store of a PoP without AWS: dynoxide (the DynamoDB API over `SQLite`) in a file, and a replicator that stands in
 //! for global tables. For development and tests; production uses DynamoDB.
 
 mod changes;
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How often items that have expired are removed. Readers do not see them in the meantime.
-const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
+const EXPIRY_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Why an embedded store could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -36,11 +36,8 @@ pub enum StoreFailure {
         reason: String,
     },
     /// The server cannot listen or ended on its own.
-    #[error("the store's server failed: {reason}")]
-    Server {
-        /// What it said.
-        reason: String,
-    },
+    #[error("the store's server failed: {0}")]
+    Server(#[from] std::io::Error),
     /// The store does not answer its own process.
     #[error("cannot prepare the store's tables: {0}")]
     Tables(#[from] StoreError),

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How often this store is looked at for new writes.
-const SWEEP_INTERVAL: Duration = Duration::from_millis(50);
+const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 /// How often the peer's store is told how far it is.
 const CURSOR_INTERVAL: Duration = Duration::from_secs(5);
 /// How long to wait before a peer that failed is tried again.

@@ -2,8 +2,9 @@
 //!
 //! There is no log. Every item says when and where it was written, and the table's index lists the items this PoP wrote
 //! by that time: reading it from a moment on gives everything that happened since, each item once, as it is now. So
-//! what a peer misses is bounded by the items there are, however long it is away. (dynoxide's streams were tried: it
-//! keeps their records for ever without an index and searches all of them at every write.)
+//! what a peer misses is bounded by the items there are, however long it is away. (dynoxide's streams
+//! were tried: it keeps their records for ever, without an index, and searches them at every write, which takes 23 ms
+//! instead of 0.6 ms after 20,000 of them: four hours of heartbeats.)
 //!
 //! A [`Tail`] reads in sweeps. A sweep that began at `t` has seen every write up to `t - `[`OVERLAP`]; later ones may
 //! still arrive below the newest one seen, because writers' clocks differ and a write takes its time. So the next sweep

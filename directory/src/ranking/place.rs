@@ -75,8 +75,8 @@ impl Place {
         2.0 * EARTH_RADIUS_KM * chord.clamp(0.0, 1.0).sqrt().asin()
     }
 
-    /// The round trip to expect between here and `other`, in milliseconds: the light's in fibre, times [`DETOUR`],
-    /// plus [`ACCESS_MS`].
+    /// The round trip to expect between here and `other`, in milliseconds: the light's in fibre, one and a half
+    /// times for the detours of cables and routes, plus 5 ms for access networks.
     pub fn expected_rtt_ms(self, other: Self) -> f64 {
         self.distance_km(other) * FIBRE_MS_PER_KM * DETOUR + ACCESS_MS
     }

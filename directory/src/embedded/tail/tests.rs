@@ -86,11 +86,11 @@ impl World {
         self.tails.insert((from, to), Tail::new(cursor, Duration::from_millis(90)));
     }
 
-    fn write(&mut self, replica: usize, key: Key, skew_ms: i64) -> Version {
+    fn write(&mut self, replica: usize, key: &Key, skew_ms: i64) -> Version {
         let clock = UnixMicros(self.now.0.saturating_add_signed(skew_ms * 1000));
-        let replaced = self.replicas[replica].items.get(&key).map(|version| version.written_at);
+        let replaced = self.replicas[replica].items.get(key).map(|version| version.written_at);
         let version = Version { written_at: Version::after(clock, replaced), region: self.regions[replica].clone() };
-        self.replicas[replica].merge(&key, &version);
+        self.replicas[replica].merge(key, &version);
         version
     }
 
@@ -150,7 +150,7 @@ fn play(world: &mut World, events: Vec<Event>) -> BTreeMap<Key, Version> {
     for event in events {
         match event {
             Event::Write { replica, key: name, skew_ms } => {
-                let version = world.write(replica, key(name), skew_ms);
+                let version = world.write(replica, &key(name), skew_ms);
                 let held = greatest.entry(key(name)).or_insert_with(|| version.clone());
                 *held = held.clone().max(version);
             }
@@ -203,14 +203,14 @@ fn a_change_waits_for_its_delay_and_is_sent_once() {
 
 #[test]
 fn the_cursor_stays_behind_what_waits_and_behind_the_overlap() {
-    let mut tail = Tail::new(Some(START), Duration::from_secs(60));
+    let mut tail = Tail::new(Some(START), Duration::from_mins(1));
     let now = START.plus(Duration::from_secs(10));
     tail.begin_sweep(now);
     tail.read(change(1, START.plus(Duration::from_secs(2))), now);
     tail.end_sweep();
     assert_eq!(tail.cursor(), Some(UnixMicros(START.0 + 1_999_999)));
     assert_eq!(tail.lag(now), Duration::from_secs(8));
-    tail.take_due(now.plus(Duration::from_secs(60)));
+    tail.take_due(now.plus(Duration::from_mins(1)));
     assert_eq!(tail.cursor(), Some(now.minus(OVERLAP)));
 }
 
