@@ -11,7 +11,7 @@ use crate::config::Override;
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100, after_help = EXAMPLES)]
 pub(crate) struct Cli {
-    /// What is logged: off, error, warn, info, debug, trace, or per module: warn,isthmus_sfu=debug. Over the file's [telemetry] log.
+    /// What is logged: a level from `error` to `trace`, or levels per module: `warn,isthmus_sfu=debug`. Over the file's.
     #[arg(long, global = true, env = "ISTHMUS_LOG", value_name = "FILTER")]
     pub(crate) log: Option<String>,
 
@@ -52,7 +52,7 @@ pub(crate) enum Command {
     Directory(Configured),
     /// Print a room token.
     Token(Token),
-    /// Check a configuration file: prints every mistake as FILE:LINE:COLUMN; exits 0 if there is none, else 1.
+    /// Check a configuration file: prints every mistake with its line and column; exits 0 if there is none, else 1.
     CheckConfig(CheckConfig),
 }
 

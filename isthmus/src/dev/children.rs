@@ -125,8 +125,9 @@ fn forget(pids: &Pids, name: &str) {
 pub(super) fn log_tail(log: &std::path::Path, lines: usize) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    let last: Vec<&str> = text.lines().rev().take(lines).collect();
-    last.into_iter().rev().map(|line| format!("  {line}\n")).collect()
+    let mut last: Vec<&str> = text.lines().rev().take(lines).collect();
+    last.reverse();
+    last.join("\n")
 }
 
 #[cfg(test)]
@@ -155,7 +156,7 @@ mod tests {
         let plan = plan(state.path(), "exec sleep 600", Some(Duration::from_millis(10)));
         let task = tokio::spawn(supervise(plan, Pids::of(state.path()), sender, shutdown.clone()));
         let Event::Started { pid: first, .. } = next(&mut events).await else { panic!("not started") };
-        kill(Pid::from_raw(first as i32), Signal::SIGKILL).unwrap();
+        kill(Pid::from_raw(first.cast_signed()), Signal::SIGKILL).unwrap();
         let Event::Died { restart_after: Some(_), .. } = next(&mut events).await else { panic!("death not seen") };
         let Event::Started { pid: second, .. } = next(&mut events).await else { panic!("not started again") };
         assert_ne!(first, second);
@@ -163,7 +164,7 @@ mod tests {
         assert!(pids.contains(&second.to_string()), "{pids}");
         shutdown.cancel();
         timeout(Duration::from_secs(10), task).await.expect("ends in time").unwrap();
-        assert!(kill(Pid::from_raw(second as i32), None).is_err(), "it outlived the cluster");
+        assert!(kill(Pid::from_raw(second.cast_signed()), None).is_err(), "it outlived the cluster");
     }
 
     #[tokio::test]
@@ -176,6 +177,6 @@ mod tests {
         let Event::Died { status, restart_after: None, .. } = next(&mut events).await else { panic!("not dead") };
         assert_eq!(status.code(), Some(3));
         assert!(events.recv().await.is_none(), "nothing more happens");
-        assert_eq!(log_tail(&state.path().join("log"), 1), "  two\n");
+        assert_eq!(log_tail(&state.path().join("log"), 1), "two");
     }
 }

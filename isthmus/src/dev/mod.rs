@@ -44,7 +44,11 @@ pub(crate) async fn run(options: &Dev, log: Option<&str>, shutdown: Cancellation
 
     let folder = state::Folder::open(&options.state)?;
     let _held = here.iter().map(|pop| hold(folder.path(), pop)).collect::<anyhow::Result<Vec<File>>>()?;
-    folder.write(&pops, &here, &options.web)?;
+    let web = std::path::absolute(&options.web).ok().filter(|web| web.join("index.html").exists());
+    if web.is_none() {
+        println!("no web app in {}: the doors serve the API alone (make web, or --web DIR)", options.web.display());
+    }
+    folder.write(&pops, &here, web.as_deref())?;
     Cluster::start(&folder, here, options.no_restart, log)?.run(&shutdown).await
 }
 

@@ -54,17 +54,16 @@ impl Folder {
     }
 
     /// Writes everything that the processes of `here`, PoPs of the cluster `pops`, need. `web` is the built web app.
-    pub(super) fn write(&self, pops: &[Pop], here: &[Pop], web: &Path) -> anyhow::Result<()> {
+    pub(super) fn write(&self, pops: &[Pop], here: &[Pop], web: Option<&Path>) -> anyhow::Result<()> {
         // Clusters that span network namespaces share the folder: the first makes the CA and the keys, the others take them.
         let lock = self.path.join("state.lock");
         File::create(&lock).and_then(|file| file.lock().map(|()| file)).with_context(|| lock.display().to_string())?;
         let ca = DevelopmentCa::open_or_create(&self.path.join("ca"))?;
         self.token_keys().context("the token key pair")?;
-        let web = std::path::absolute(web).ok().filter(|web| web.join("index.html").exists());
         for pop in here {
             self.certificates(&ca, pop)?;
             let path = self.config(pop);
-            let text = configuration::toml(pop, pops, web.as_deref());
+            let text = configuration::toml(pop, pops, web);
             fs::write(&path, text).with_context(|| path.display().to_string())?;
         }
         Ok(())
@@ -133,7 +132,7 @@ mod tests {
             let state = tempfile::tempdir().unwrap();
             let folder = Folder::open(state.path()).unwrap();
             let pops = cluster(https);
-            folder.write(&pops, &pops, Path::new("/nowhere")).unwrap();
+            folder.write(&pops, &pops, None).unwrap();
             for pop in &pops {
                 let config = Config::load(&folder.config(pop), &[]).unwrap_or_else(|error| panic!("{error}"));
                 assert_eq!(config.gateway.expect("a door").public_url, pop.url());
@@ -151,9 +150,9 @@ mod tests {
         let folder = Folder::open(state.path()).unwrap();
         let pops = cluster(false);
         let key = state.path().join("tokens/private.pem");
-        folder.write(&pops, &pops[..1], Path::new("/nowhere")).unwrap();
+        folder.write(&pops, &pops[..1], None).unwrap();
         let first = fs::read(&key).unwrap();
-        folder.write(&pops, &pops[1..], Path::new("/nowhere")).unwrap();
+        folder.write(&pops, &pops[1..], None).unwrap();
         assert_eq!(first, fs::read(&key).unwrap());
         assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
     }

@@ -15,6 +15,5 @@ pub(super) async fn run(config: &Config, shutdown: CancellationToken) -> anyhow:
     let registry = telemetry::registry(&identity.pop, &identity.node)?;
     let metrics = isthmus_directory::Metrics::new(&registry)?;
     let directory = Directory::connect(&config.directory, metrics).await;
-    // Boxed: its layout is too deep for the compiler to compute as a part of the roles' futures.
-    Ok(Box::pin(isthmus_edge_gateway::run(gateway, credentials, directory, registry, shutdown)).await?)
+    Ok(isthmus_edge_gateway::run(gateway, credentials, directory, registry, shutdown).await?)
 }

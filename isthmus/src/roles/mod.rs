@@ -57,10 +57,11 @@ impl Role {
     }
 
     async fn run(self, config: Arc<Config>, shutdown: CancellationToken) -> anyhow::Result<()> {
+        // Boxed, because a role's future holds everything it runs: tens of kilobytes, and layouts too deep for the compiler.
         let ran = match self {
-            Self::Store => store::run(&config, shutdown).await,
-            Self::Sfu => sfu::run(&config, shutdown).await,
-            Self::Door => door::run(&config, shutdown).await,
+            Self::Store => Box::pin(store::run(&config, shutdown)).await,
+            Self::Sfu => Box::pin(sfu::run(&config, shutdown)).await,
+            Self::Door => Box::pin(door::run(&config, shutdown)).await,
         };
         ran.with_context(|| format!("isthmus {}", self.command()))
     }
@@ -114,7 +115,10 @@ async fn serve_ops(
     ready: watch::Receiver<bool>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let Some(address) = address else { return Ok(shutdown.cancelled().await) };
+    let Some(address) = address else {
+        shutdown.cancelled().await;
+        return Ok(());
+    };
     let listener = TcpListener::bind(address).await.with_context(|| format!("ops listener {address}"))?;
     ops::serve(listener, registry, ready, shutdown).await.context("ops listener")
 }

@@ -19,7 +19,7 @@ impl Outage {
     pub(super) fn note<T>(&mut self, attempt: &Result<T, StoreError>) {
         match attempt {
             Err(error) if !self.lasts => {
-                tracing::warn!(%error, meanwhile = self.meanwhile, "the store does not answer")
+                tracing::warn!(%error, meanwhile = self.meanwhile, "the store does not answer");
             }
             Ok(_) if self.lasts => tracing::info!(over = self.meanwhile, "the store answers again"),
             _ => {}
