@@ -15,26 +15,31 @@ pub(crate) const SILENCE: Duration = Duration::from_millis(1500);
 /// How often to look.
 pub(crate) const LOOK: Duration = Duration::from_millis(100);
 
+/// The most silence one look may add. A process that was stopped for a while itself has heard nothing in that time either,
+/// and must not take the others for dead before it has read what they sent.
+const MOST_PER_LOOK: Duration = Duration::from_millis(200);
+
 /// What is known of the other side.
 #[derive(Debug)]
 pub(crate) struct Health {
     heard: u64,
-    last_heard: Instant,
+    silent_for: Duration,
+    last_look: Instant,
 }
 
 impl Health {
     /// The other side has just been heard.
     pub(crate) fn new(now: Instant) -> Self {
-        Self { heard: 0, last_heard: now }
+        Self { heard: 0, silent_for: Duration::ZERO, last_look: now }
     }
 
-    /// Whether the other side is alive, given a count that grows with everything authentic it sends.
+    /// Whether the other side is alive, given a count that grows with everything authentic it sends. To be called every
+    /// [`LOOK`].
     pub(crate) fn is_alive(&mut self, heard: u64, now: Instant) -> bool {
-        if heard != self.heard {
-            self.heard = heard;
-            self.last_heard = now;
-        }
-        now.saturating_duration_since(self.last_heard) < SILENCE
+        let passed = now.saturating_duration_since(self.last_look).min(MOST_PER_LOOK);
+        self.silent_for = if heard == self.heard { self.silent_for + passed } else { Duration::ZERO };
+        (self.heard, self.last_look) = (heard, now);
+        self.silent_for < SILENCE
     }
 }
 
@@ -59,6 +64,15 @@ mod tests {
         for second in 0..100 {
             assert!(health.is_alive(second, start + Duration::from_secs(second)), "dead after {second} s");
         }
+    }
+
+    #[test]
+    fn a_process_that_was_stopped_itself_takes_nobody_for_dead() {
+        let start = Instant::now();
+        let mut health = Health::new(start);
+        assert!(health.is_alive(1, start + LOOK));
+        assert!(health.is_alive(1, start + Duration::from_mins(1)), "it has had no time to read");
+        assert!(health.is_alive(2, start + Duration::from_mins(1) + LOOK));
     }
 
     #[test]

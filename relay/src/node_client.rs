@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "IO: measures how long connections stood, draws the backoff's jitter")]
 
 use std::{
+    convert::Infallible,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -14,7 +15,6 @@ use isthmus_protocol::{
 };
 use tokio::{
     sync::watch,
-    task::AbortHandle,
     time::{sleep, timeout},
 };
 use tracing::{debug, info};
@@ -42,7 +42,8 @@ pub struct NodeClient(Arc<Kept>);
 struct Kept {
     identity: PeerIdentity,
     state: Arc<State>,
-    task: AbortHandle,
+    /// True, or dropped, ends the dialling.
+    stop: watch::Sender<bool>,
 }
 
 #[derive(Debug)]
@@ -57,8 +58,15 @@ impl NodeClient {
     pub fn start(endpoint: Endpoint, node: NodeId, addr: SocketAddr) -> Self {
         let identity = PeerIdentity { role: Role::Sfu, node, pop: endpoint.identity().pop.clone() };
         let state = Arc::new(State { connection: watch::Sender::new(None), up: watch::Sender::new(false) });
-        let task = tokio::spawn(keep_connected(endpoint, identity.clone(), addr, state.clone())).abort_handle();
-        Self(Arc::new(Kept { identity, state, task }))
+        let (stop, mut stopped) = watch::channel(false);
+        let (dialled, kept) = (identity.clone(), state.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                never = keep_connected(&endpoint, &dialled, addr, &kept) => match never {},
+                _ = stopped.wait_for(|stopped| *stopped) => kept.set(None),
+            }
+        });
+        Self(Arc::new(Kept { identity, state, stop }))
     }
 
     /// The media node.
@@ -98,7 +106,8 @@ impl NodeClient {
 
     /// Ends the connection and stops dialling; sessions on it end.
     pub fn close(&self) {
-        self.0.close();
+        self.0.stop.send_replace(true);
+        self.0.state.set(None);
     }
 
     async fn open<S: serde::Serialize, R: serde::de::DeserializeOwned>(
@@ -117,33 +126,21 @@ impl NodeClient {
     }
 }
 
-impl Kept {
-    fn close(&self) {
-        self.task.abort();
-        self.state.set(None);
-    }
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        self.close();
-    }
-}
-
 impl State {
-    /// Takes the place of the connection there was; that one is closed.
+    /// Takes the place of the connection there was; that one is closed. Whoever sees `up` finds the connection.
     fn set(&self, connection: Option<quinn::Connection>) {
-        self.up.send_replace(connection.is_some());
+        let up = connection.is_some();
         if let Some(older) = self.connection.send_replace(connection) {
             CloseReason::Done.close(&older);
         }
+        self.up.send_replace(up);
     }
 }
 
-async fn keep_connected(endpoint: Endpoint, node: PeerIdentity, addr: SocketAddr, state: Arc<State>) {
+async fn keep_connected(endpoint: &Endpoint, node: &PeerIdentity, addr: SocketAddr, state: &State) -> Infallible {
     let mut backoff = Backoff::new();
     loop {
-        let stood = match endpoint.dial(&node, addr).await {
+        let stood = match endpoint.dial(node, addr).await {
             Ok(connection) => {
                 info!(%node, %addr, "media node up");
                 let since = Instant::now();

@@ -84,9 +84,11 @@ impl CloseReason {
         Self::ALL.into_iter().find(|reason| reason.code() == code).unwrap_or(Self::Unknown)
     }
 
-    /// Ends the connection, saying why.
+    /// Ends the connection, saying why, unless it is over already: QUIC would forget what the other side said.
     pub(crate) fn close(self, connection: &quinn::Connection) {
-        connection.close(self.code(), self.as_str().as_bytes());
+        if connection.close_reason().is_none() {
+            connection.close(self.code(), self.as_str().as_bytes());
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Media over a path that loses: what the link loses the link repairs.
 #![expect(clippy::disallowed_methods, reason = "IO: paces the sender by the clock")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 
 mod support;
 
@@ -41,9 +42,10 @@ fn receive_all(node: &Node, count: usize) -> BTreeMap<(u32, u16), Vec<MediaPacke
     got
 }
 
-fn check(loss: f64, delay: Duration) {
+#[test]
+fn at_five_percent_loss_every_packet_arrives_once_and_unchanged() {
     let ca = DevelopmentCa::create().unwrap();
-    let (a, b, path) = pair(&ca, |target| BadPath::with(target, 7, loss, delay));
+    let (a, b, path) = pair(&ca, |target| BadPath::with(target, 7, 0.05, Duration::from_millis(10)));
     let link = a.link_to(b.name());
     let sending = std::thread::spawn(move || send_all(&link));
     let got = receive_all(&b, usize::from(PACKETS) * STREAMS.len());
@@ -56,24 +58,13 @@ fn check(loss: f64, delay: Duration) {
     }
     let counted = |name, labels: &[_]| b.metric(name, labels);
     let repaired = counted("isthmus_relay_repairs_total", &[("outcome", "received")]);
-    assert_eq!(counted("isthmus_relay_lost_total", &[]), 0.0);
-    assert_eq!(repaired > 0.0, loss > 0.0, "{repaired} repaired");
-    assert_eq!(a.metric("isthmus_drops_total", &[("reason", "relay_congested")]), 0.0, "nothing was held back");
+    assert_eq!(counted("isthmus_relay_lost_total", &[]), 0);
+    assert!(repaired > 0, "the path lost {} and nothing was repaired", path.lost());
     println!(
-        "loss {loss}: {} packets whole, {} UDP packets lost on the path, {repaired} datagrams repaired, {} sent for {} received",
+        "{} packets whole, {} UDP packets lost on the path, {repaired} datagrams repaired, {} sent for {} received",
         got.len(),
         path.lost(),
         a.metric("isthmus_relay_datagrams_total", &[("direction", "out")]),
         counted("isthmus_relay_datagrams_total", &[("direction", "in")]),
     );
-}
-
-#[test]
-fn at_five_percent_loss_every_packet_arrives_once_and_unchanged() {
-    check(0.05, Duration::from_millis(10));
-}
-
-#[test]
-fn on_a_clean_path_nothing_is_repaired() {
-    check(0.0, Duration::from_millis(10));
 }

@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "IO: waits for conditions with a deadline")]
 
 mod path;
+pub mod rogue;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -22,7 +23,10 @@ use isthmus_relay::{
     Credentials, DevelopmentCa, Endpoint, FromDoor, IssuedCertificate, Link, Mesh, MeshEvent, Metrics, PacketMetrics,
     PeerAddress, PeerIdentity, Role,
 };
-use prometheus::Registry;
+use prometheus::{
+    Registry,
+    proto::{Metric, MetricFamily},
+};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::{mpsc, watch},
@@ -78,11 +82,12 @@ impl Node {
         let (peers, peers_watch) = watch::channel(Vec::new());
         let (events_sender, events) = std_mpsc::channel();
         let (doors_sender, doors) = mpsc::channel(DOOR_QUEUE);
-        let (endpoint, mesh) = runtime.block_on(async {
-            let endpoint = until(|| Endpoint::bind(addr, &credentials).ok());
-            let on_event = move |event| drop(events_sender.send(event));
-            (endpoint.clone(), Mesh::start(endpoint, peers_watch, doors_sender, on_event, metrics))
-        });
+        let on_event = move |event| drop(events_sender.send(event));
+        let entered = runtime.enter();
+        // After a restart the port is free once the last task of the old runtime has been dropped.
+        let endpoint = until(|| Endpoint::bind(addr, &credentials).ok());
+        let mesh = Mesh::start(endpoint.clone(), peers_watch, doors_sender, on_event, metrics);
+        drop(entered);
         let (addr, identity) = (endpoint.local_addr().unwrap(), endpoint.identity().clone());
         let (mesh, runtime) = (Some(mesh), Some(runtime));
         Self { identity, addr, events, doors, registry, peers, credentials, mesh, runtime }
@@ -99,11 +104,6 @@ impl Node {
     /// Its address as others see it through a path that does not begin at its port.
     pub fn address_at(&self, addr: SocketAddr) -> PeerAddress {
         PeerAddress { node: self.identity.node.clone(), pop: self.identity.pop.clone(), addr }
-    }
-
-    /// Runs tasks of the test beside the node's own.
-    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
-        self.runtime.as_ref().unwrap().block_on(future)
     }
 
     /// Ends it in good order: the others are told.
@@ -147,19 +147,20 @@ impl Node {
         });
     }
 
-    pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+    /// The value of a counter or gauge, summed over the labels that are not given.
+    pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         let families = self.registry.gather();
-        let metrics = families.iter().filter(|family| family.name() == name).flat_map(|family| family.get_metric());
-        let has = |metric: &prometheus::proto::Metric, (key, value): &(&str, &str)| {
+        let metrics = families.iter().filter(|family| family.name() == name).flat_map(MetricFamily::get_metric);
+        let has = |metric: &Metric, (key, value): &(&str, &str)| {
             metric.get_label().iter().any(|label| label.name() == *key && label.value() == *value)
         };
         metrics
             .filter(|metric| labels.iter().all(|label| has(metric, label)))
-            .map(|metric| metric.get_counter().get_value() + metric.get_gauge().get_value())
+            .map(|metric| (metric.get_counter().get_value() + metric.get_gauge().get_value()) as u64)
             .sum()
     }
 
-    pub fn refused(&self, reason: &str) -> f64 {
+    pub fn refused(&self, reason: &str) -> u64 {
         self.metric("isthmus_relay_refusals_total", &[("reason", reason)])
     }
 }

@@ -1,7 +1,7 @@
 //! A UDP path through this process: delay, loss from a seed, and a switch that makes it a black hole.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     net::SocketAddr,
     sync::{
         Arc,
@@ -25,7 +25,7 @@ pub struct Conditions {
 pub struct BadPath {
     addr: SocketAddr,
     state: Arc<State>,
-    _runtime: Runtime,
+    runtime: Option<Runtime>,
 }
 
 struct State {
@@ -43,10 +43,11 @@ impl BadPath {
         let runtime = super::runtime();
         let conditions = Conditions { seed, loss, delay };
         let state = Arc::new(State { conditions, black_hole: AtomicBool::new(false), lost: AtomicU64::new(0) });
-        let front = runtime.block_on(UdpSocket::bind(super::loopback())).unwrap();
+        let front = std::net::UdpSocket::bind(super::loopback()).unwrap();
+        front.set_nonblocking(true).unwrap();
         let addr = front.local_addr().unwrap();
-        runtime.spawn(carry(Arc::new(front), target, state.clone()));
-        Self { addr, state, _runtime: runtime }
+        runtime.spawn(carry(front, target, state.clone()));
+        Self { addr, state, runtime: Some(runtime) }
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -62,19 +63,31 @@ impl BadPath {
     }
 }
 
+impl Drop for BadPath {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 /// One socket towards the target for each caller, so that answers find their way back.
-async fn carry(front: Arc<UdpSocket>, target: SocketAddr, state: Arc<State>) {
+async fn carry(front: std::net::UdpSocket, target: SocketAddr, state: Arc<State>) {
+    let front = Arc::new(UdpSocket::from_std(front).unwrap());
     let mut random = StdRng::seed_from_u64(state.conditions.seed);
     let mut callers: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
     let mut buffer = vec![0; 65_536];
     loop {
         let Ok((length, caller)) = front.recv_from(&mut buffer).await else { continue };
-        if !callers.contains_key(&caller) {
-            let back = Arc::new(UdpSocket::bind(super::loopback()).await.unwrap());
-            tokio::spawn(answer(back.clone(), front.clone(), caller, state.clone()));
-            callers.insert(caller, back);
-        }
-        pass(&buffer[..length], &mut random, &state, callers[&caller].clone(), target);
+        let back = match callers.entry(caller) {
+            Entry::Occupied(known) => known.get().clone(),
+            Entry::Vacant(new) => {
+                let back = Arc::new(UdpSocket::bind(super::loopback()).await.unwrap());
+                tokio::spawn(answer(back.clone(), front.clone(), caller, state.clone()));
+                new.insert(back).clone()
+            }
+        };
+        pass(&buffer[..length], &mut random, &state, back, target);
     }
 }
 
