@@ -1,6 +1,8 @@
 //! A client against a bare WebRTC engine over a virtual network: the offer can be answered, three layers flow, and what
 //! the client measures is what the network did.
 
+#![expect(clippy::disallowed_methods, reason = "a virtual clock may begin at any moment")]
+
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     net::SocketAddr,

@@ -2,6 +2,8 @@
 //!
 //! They need root, /dev/net/tun and iproute2; without them each test says so and checks nothing. CI runs them as root.
 
+#![expect(clippy::disallowed_methods, reason = "IO: measures how long things take")]
+
 use std::{
     io::{self, BufRead as _, BufReader},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},

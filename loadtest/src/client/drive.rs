@@ -1,5 +1,7 @@
 //! Sockets and clock around one client: wait, read, hand to the client, do what it wants.
 
+#![expect(clippy::disallowed_methods, reason = "IO: reads the clock for the core")]
+
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},

@@ -1,6 +1,8 @@
 //! The HTTP part of joining, as the browser does it: ask a door for the PoPs, probe the best few, choose the fastest,
 //! report what was measured, get a guest's token.
 
+#![expect(clippy::disallowed_methods, reason = "IO: measures round trips and phases")]
+
 use std::{
     path::Path,
     sync::Arc,
@@ -71,7 +73,7 @@ impl Doors {
         Ok(Self { http: http.build().context("cannot set up HTTP")?, tls })
     }
 
-    /// What WebSockets must trust, if it is not the system's authorities.
+    /// What a WebSocket must trust, if it is not the system's authorities.
     pub fn tls(&self) -> Option<Arc<rustls::ClientConfig>> {
         self.tls.clone()
     }

@@ -213,7 +213,7 @@ pub fn ask(socket: &Path, request: &ControlRequest) -> Result<ControlReply, WanE
     let failed = || WanError::io(format!("ask the world at {}", socket.display()));
     let mut stream = StdUnixStream::connect(socket).map_err(failed())?;
     stream.set_read_timeout(Some(REQUEST_TIMEOUT)).map_err(failed())?;
-    let line = serde_json::to_string(request).expect("a request is plain data");
+    let line = serde_json::to_string(request).map_err(|error| failed()(error.into()))?;
     stream.write_all(format!("{line}\n").as_bytes()).map_err(failed())?;
     let mut reply = String::new();
     StdBufReader::new(stream).read_line(&mut reply).map_err(failed())?;

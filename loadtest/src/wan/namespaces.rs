@@ -3,6 +3,8 @@
 //! They are named `isthmus-PID-HOST`, so `ip netns exec` reaches them, and a world that was killed is recognised by
 //! its process id and swept away by the next one.
 
+#![expect(clippy::disallowed_methods, reason = "IO: waits for processes to end, with a deadline")]
+
 use std::{
     fs::File,
     io::{self, Write as _},

@@ -10,6 +10,9 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 }
 
 /// The preset of that name.
+///
+/// # Panics
+/// Never: a test reads every preset.
 pub fn preset(name: &str) -> Option<Scenario> {
     let (name, text) = PRESETS.iter().find(|(known, _)| *known == name)?;
     Some(Scenario::parse(name, text).expect("a test reads every preset"))

@@ -2,6 +2,8 @@
 //!
 //! The thread owns the fabric. Others reach it by messages, so the packet path takes no lock.
 
+#![expect(clippy::disallowed_methods, reason = "IO: reads the clock for the core")]
+
 use std::{
     io::{self, Read as _, Write as _},
     os::{fd::AsFd as _, unix::net::UnixStream},
@@ -120,7 +122,7 @@ impl Drop for Router {
     }
 }
 
-/// SCHED_FIFO, so that delays stay exact while the machine is busy. `chrt` sets it: the call itself has no safe form.
+/// `SCHED_FIFO`, so that delays stay exact while the machine is busy. `chrt` sets it: the call itself has no safe form.
 fn ask_for_real_time() {
     let thread = gettid().to_string();
     let arguments = ["--fifo", "--pid", REAL_TIME_PRIORITY, &thread];

@@ -272,6 +272,9 @@ impl Source<'_> {
     }
 }
 
+/// Sender, receiver, and how packets fare between them.
+type Direction = ((HostId, HostId), LinkParameters);
+
 struct Checker<'a> {
     source: Source<'a>,
 }
@@ -328,11 +331,7 @@ impl Checker<'_> {
     }
 
     /// The one or two directions of a link.
-    fn link(
-        &self,
-        link: &Spanned<RawLink>,
-        hosts: &[Host],
-    ) -> Result<Vec<((HostId, HostId), LinkParameters)>, ScenarioError> {
+    fn link(&self, link: &Spanned<RawLink>, hosts: &[Host]) -> Result<Vec<Direction>, ScenarioError> {
         let raw = link.get_ref();
         let from = self.host(&raw.from, "link.from", hosts)?;
         let to = self.host(&raw.to, "link.to", hosts)?;

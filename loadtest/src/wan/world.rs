@@ -1,5 +1,7 @@
 //! A running world: namespaces, devices and router as one value. Dropping it ends everything in it.
 
+#![expect(clippy::disallowed_methods, reason = "IO: reads the clock for the core")]
+
 use std::{collections::BTreeMap, fmt::Write as _, process::Command, time::Instant};
 
 use serde::Serialize;

@@ -62,6 +62,7 @@ impl Freezes {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a virtual clock may begin at any moment")]
 mod tests {
     use super::*;
 

@@ -192,6 +192,7 @@ impl VideoMeter {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a virtual clock may begin at any moment")]
 mod tests {
     use std::time::Duration;
 

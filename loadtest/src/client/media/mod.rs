@@ -27,6 +27,9 @@ pub struct Library {
 
 impl Library {
     /// The clips that are part of the program.
+    ///
+    /// # Panics
+    /// Never: a test reads the clips that are built in.
     pub fn built_in() -> Self {
         let read = |(rid, bytes)| (rid, Clip::parse(bytes).expect("a test reads the clip that is built in"));
         let speech = Speech::parse(SPEECH).expect("a test reads the speech that is built in");

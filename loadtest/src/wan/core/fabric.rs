@@ -160,6 +160,7 @@ impl Fabric {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a virtual clock may begin at any moment")]
 mod tests {
     use std::time::Duration;
 

@@ -194,6 +194,7 @@ impl Link {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a virtual clock may begin at any moment")]
 mod tests {
     use proptest::prelude::*;
 
