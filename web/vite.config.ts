@@ -32,9 +32,21 @@ export default defineConfig({
   server: { proxy: { "/v1": { target: "http://localhost:7100", ws: true } } },
   preview: { headers: { "content-security-policy": contentSecurityPolicy } },
   test: {
-    environment: "jsdom",
-    include: ["src/**/*.test.{ts,tsx}"],
-    setupFiles: ["src/testing/setup.ts"],
-    restoreMocks: true,
+    projects: [
+      // Without a document: the SDK must not need one.
+      { extends: true, test: { name: "sdk", environment: "node", include: ["src/sdk/**/*.test.ts"] } },
+      {
+        extends: true,
+        test: {
+          name: "pages",
+          environment: "jsdom",
+          include: ["src/**/*.test.{ts,tsx}"],
+          exclude: ["src/sdk/**"],
+          setupFiles: ["src/testing/setup.ts"],
+          // Axe and a whole page in jsdom take their time on a busy machine.
+          testTimeout: 30_000,
+        },
+      },
+    ],
   },
 });

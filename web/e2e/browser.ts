@@ -41,7 +41,7 @@ export interface JoinOptions {
 
 /** Goes the way a person goes: opens the link, says a name, joins. */
 export async function join(browser: Browser, options: JoinOptions): Promise<Participant> {
-  const context = await browser.newContext({ viewport: { width: 900, height: 700 } });
+  const context = await browser.newContext({ viewport: { width: 640, height: 480 } });
   const page = await context.newPage();
   const complaints = complaintsOf(page);
   await page.addInitScript(instrument);
@@ -138,6 +138,8 @@ export class Participant {
   /** The longest time without a new picture from now on, by the page's own clock, looked at ten times a second. */
   longestGap(watchMs: number): Promise<{ gapMs: number; resumed: boolean }> {
     return this.page.evaluate(async (watchFor) => {
+      // All of this runs in the page, where nothing of this file is known.
+      // oxlint-disable-next-line unicorn/consistent-function-scoping
       const decoded = async () => {
         const report = await (window as Internals).__isthmus?.room.getStats();
         const rows = [...(report?.values() ?? [])].filter((row) => row.type === "inbound-rtp" && row.kind === "video");

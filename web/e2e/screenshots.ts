@@ -31,13 +31,16 @@ const SIZES = [
   { width: 1440, height: 900 },
 ];
 const OUT = new URL("../screenshots/", import.meta.url).pathname;
+/** The few that the repository's README shows. */
+const README_PICTURES = new URL("../../docs/screenshots/", import.meta.url).pathname;
+const IN_README = new Set(["start-1440-light", "preview-1440-dark", "room-4-1440-light", "room-2-390-light", "room-reconnecting-1440-dark"]);
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 let server: PreviewServer;
 let browser: Browser;
 
 beforeAll(async () => {
-  mkdirSync(OUT, { recursive: true });
+  for (const folder of [OUT, README_PICTURES]) mkdirSync(folder, { recursive: true });
   server = await preview({ build: { outDir: "dist-fixtures" }, preview: { port: 0, strictPort: false } });
   browser = await launch();
 });
@@ -61,7 +64,9 @@ describe("every page", () => {
     await page.getByRole("main").waitFor();
     if (press !== undefined) await page.getByRole("button", { name: press }).click();
     await page.waitForFunction(picturesShown);
-    await page.screenshot({ path: `${OUT}${name}-${size.width}-${theme}.png` });
+    const picture = `${name}-${size.width}-${theme}`;
+    await page.screenshot({ path: `${OUT}${picture}.png` });
+    if (IN_README.has(picture)) await page.screenshot({ path: `${README_PICTURES}${picture}.jpg`, type: "jpeg", quality: 80 });
     expect(await overflow(page), "sideways scrolling").toBe(0);
     expect(complaints, "errors and refusals by the content security policy").toEqual([]);
     expect(await violations(page), "accessibility").toEqual([]);

@@ -49,12 +49,19 @@ export function browserEnvironment(): Environment {
     now: () => performance.now(),
     random: () => Math.random(),
     onNetworkChange: (callback) => {
-      const connection = (navigator as { connection?: EventTarget }).connection;
+      const connection = (navigator as { connection?: EventTarget & { type?: string } }).connection;
+      let type = connection?.type;
+      // The event also comes with every new estimate of the bandwidth, which is no other network.
+      const onChange = () => {
+        if (connection?.type === type) return;
+        type = connection?.type;
+        callback();
+      };
       globalThis.addEventListener("online", callback);
-      connection?.addEventListener("change", callback);
+      connection?.addEventListener("change", onChange);
       return () => {
         globalThis.removeEventListener("online", callback);
-        connection?.removeEventListener("change", callback);
+        connection?.removeEventListener("change", onChange);
       };
     },
   };
