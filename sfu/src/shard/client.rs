@@ -88,6 +88,9 @@ pub(super) struct Client {
     pub scheduled: Option<Instant>,
     /// It is among those to be polled in this round.
     pub touched: bool,
+    /// A test wants to see what a fault in the library does.
+    #[cfg(test)]
+    pub panic_at_next_datagram: bool,
     rtc: Rtc,
     sources: FxHashMap<Ssrc, (Mid, Option<Rid>)>,
     codecs: FxHashMap<Pt, Codec>,
@@ -121,6 +124,8 @@ impl Client {
             timeout: now,
             scheduled: None,
             touched: false,
+            #[cfg(test)]
+            panic_at_next_datagram: false,
             rtc,
             sources: FxHashMap::default(),
             codecs: FxHashMap::default(),
@@ -167,6 +172,10 @@ impl Client {
     /// Takes a datagram; it has been decided that it is for this client. Whether it was taken without an error.
     pub(super) fn receive(&mut self, now: Instant, receive: Receive<'_>) -> Result<bool, Panicked> {
         let input = Input::Receive(now, receive);
+        #[cfg(test)]
+        if self.panic_at_next_datagram {
+            return self.guarded(|_| panic!("injected by a test"));
+        }
         self.guarded(|rtc| rtc.handle_input(input).is_ok())
     }
 

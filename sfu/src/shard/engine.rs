@@ -350,10 +350,14 @@ impl Engine {
     fn settle_room(&mut self, id: &RoomId, now: Instant) {
         let Some(room) = self.rooms.get_mut(id) else { return };
         room.tick(now, &mut self.streams);
-        for effect in room.take_effects() {
+        self.carry_out_effects(id, now);
+        self.drop_empty_room(id);
+    }
+
+    pub(super) fn carry_out_effects(&mut self, room: &RoomId, now: Instant) {
+        for effect in self.rooms.get_mut(room).map(Room::take_effects).unwrap_or_default() {
             self.carry_out(effect, now);
         }
-        self.drop_empty_room(id);
     }
 
     fn carry_out(&mut self, effect: Effect, now: Instant) {

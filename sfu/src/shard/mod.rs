@@ -16,6 +16,9 @@ mod inbox;
 mod negotiation;
 mod sessions;
 mod tcp;
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the origin of the tests' virtual clock")]
+mod tests;
 mod udp;
 
 use std::{

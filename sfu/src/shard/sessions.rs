@@ -81,6 +81,7 @@ impl Engine {
     }
 
     fn open(&mut self, session: Session, attachment: u64, outbox: &mpsc::Sender<ServerMessage>, now: Instant) {
+        let room = session.room.clone();
         let result = match session.intent.clone() {
             Intent::Join { participant, name, replaces, media_only } => {
                 let identity = Identity {
@@ -98,6 +99,8 @@ impl Engine {
             // The queue is new and empty; if the door is gone already nobody is left to be told.
             let _ = outbox.try_send(refused.into_message(true));
         }
+        // The welcome goes before the answer to an offer that may have come right behind.
+        self.carry_out_effects(&room, now);
     }
 
     fn join(
