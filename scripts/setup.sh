@@ -67,12 +67,13 @@ check_node() {
   exit 1
 }
 
-# The stamp is the lock file that node_modules was made from.
+# The versions of the lock file. Not by `npm ci`: it refuses a lock without the optional binaries of every platform, and not
+# every registry has those to lock. The stamp is the lock file that node_modules was made from.
 install_web_packages() {
   local stamp=web/node_modules/.installed-from
   cmp -s web/package-lock.json "$stamp" && return
   echo "setup: installing the web app's packages"
-  (cd web && npm ci --no-audit --no-fund)
+  (cd web && npm install --no-save --no-audit --no-fund)
   cp web/package-lock.json "$stamp"
 }
 

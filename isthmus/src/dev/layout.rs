@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 use isthmus_protocol::{NodeId, PopId};
@@ -99,7 +99,9 @@ impl Pop {
         let address = choices.addresses.get(&id).copied().unwrap_or(choices.bind);
         let host = match &choices.domain {
             Some(domain) => format!("{id}.{domain}"),
-            None if address.is_loopback() => "localhost".into(),
+            None if [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].contains(&address) => {
+                "localhost".into()
+            }
             None => match address {
                 IpAddr::V4(v4) => v4.to_string(),
                 IpAddr::V6(v6) => format!("[{v6}]"),
@@ -190,8 +192,6 @@ impl Pop {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
 
     fn choices() -> Choices {

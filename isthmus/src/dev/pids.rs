@@ -25,6 +25,8 @@ impl Pids {
         let lock = File::create(&self.lock)?;
         lock.lock()?;
         let mut pids = self.read();
+        // A cluster that was killed could not take its names out.
+        pids.retain(|_, pid| Path::new(&format!("/proc/{pid}")).exists());
         match pid {
             Some(pid) => pids.insert(name.to_owned(), pid),
             None => pids.remove(name),
@@ -46,14 +48,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_come_change_and_go() {
+    fn names_come_change_and_go_and_those_of_processes_that_are_gone_go_too() {
         let state = tempfile::tempdir().unwrap();
         let (ours, theirs) = (Pids::of(state.path()), Pids::of(state.path()));
-        ours.set("panama-door-1", Some(10)).unwrap();
-        theirs.set("zurich-door-1", Some(20)).unwrap();
-        ours.set("panama-door-1", Some(11)).unwrap();
+        let (here, parent) = (std::process::id(), std::os::unix::process::parent_id());
+        // Above the kernel's highest process id.
+        ours.set("panama-sfu-1", Some(u32::MAX)).unwrap();
+        ours.set("panama-door-1", Some(parent)).unwrap();
+        theirs.set("zurich-door-1", Some(parent)).unwrap();
+        ours.set("panama-door-1", Some(here)).unwrap();
         theirs.set("zurich-door-1", None).unwrap();
         let text = fs::read_to_string(state.path().join("pids.json")).unwrap();
-        assert_eq!(text, "{\n  \"panama-door-1\": 11\n}\n");
+        assert_eq!(text, format!("{{\n  \"panama-door-1\": {here}\n}}\n"));
     }
 }

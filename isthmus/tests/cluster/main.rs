@@ -133,3 +133,22 @@ async fn a_whole_pop_runs_in_one_process() {
     let status = tokio::time::timeout(Duration::from_secs(8), pop.wait()).await.expect("it ends in time");
     assert!(status.expect("its status").success());
 }
+
+#[tokio::test]
+async fn the_pops_of_one_cluster_can_be_run_apart_at_their_own_addresses() {
+    let apart = ["--pops", "panama,zurich", "--address", "panama=127.0.0.1", "--address", "zurich=127.0.0.2"];
+    let panama = Cluster::start(&[&apart[..], &["--only", "panama"]].concat()).await;
+    let base = panama.public_url("panama").rsplit(':').next().expect("a port").to_owned();
+    let mut zurich = panama.spawn_dev(&[&apart[..], &["--only", "zurich", "--base-port", &base]].concat());
+    let linked = format!("{}/metrics", panama.ops_urls()[0]);
+    until("panama's media node has a link to zurich's", async || {
+        let metrics = reqwest::get(&linked).await.ok()?.text().await.ok()?;
+        let mut lines = metrics.lines().filter(|line| line.starts_with("isthmus_relay_links{"));
+        lines.any(|line| line.contains(r#"state="up""#) && line.ends_with(" 1")).then_some(())
+    })
+    .await;
+    assert_eq!(panama.pids().len(), 6, "both write down their processes: {:?}", panama.pids());
+    running::signal(zurich.id().expect("it runs"), Signal::SIGTERM);
+    tokio::time::timeout(Duration::from_secs(8), zurich.wait()).await.expect("it ends in time").expect("its status");
+    assert_eq!(panama.pids().len(), 3, "those of panama go on: {:?}", panama.pids());
+}

@@ -106,6 +106,12 @@ impl Cluster {
         command.args(arguments).current_dir(self.state()).kill_on_drop(true).spawn().expect("the program runs")
     }
 
+    /// A further `isthmus dev` with the same state folder.
+    pub(crate) fn spawn_dev(&self, flags: &[&str]) -> Child {
+        let state = self.state().to_str().expect("a path in ASCII");
+        self.spawn(&[&["dev", "--state", state], flags].concat())
+    }
+
     /// Sends a signal to `isthmus dev` itself.
     pub(crate) fn signal_self(&self, what: Signal) {
         signal(self.child.id().expect("it runs"), what);
