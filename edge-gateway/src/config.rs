@@ -141,7 +141,7 @@ impl Default for Guests {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Requests of any kind to `/v1`, per network.
+    /// Requests of any kind, files of the app included, per network.
     pub requests: Allowance,
     /// Joins (signalling sockets, WHIP and WHEP offers), per network. An office behind one address joins together.
     pub joins: Allowance,
@@ -158,7 +158,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            requests: Allowance::new(400, 50),
+            requests: Allowance::new(1000, 200),
             joins: Allowance::new(100, 5),
             guests: Allowance::new(60, 2),
             measurements: Allowance::new(60, 1),

@@ -8,14 +8,14 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use isthmus_directory::{Directory, Places, UnixMicros};
 use isthmus_protocol::ParticipantId;
 use isthmus_relay::Endpoint;
 use prometheus::Registry;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -29,6 +29,9 @@ use crate::{
     pops::{Pops, Upkeep},
     tokens::Tokens,
 };
+
+/// How long signalling sockets have to be closed when the process is to end.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A running door.
 pub(crate) struct Door {
@@ -111,6 +114,11 @@ impl Door {
     /// Whether it takes no new sessions.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed) || self.shutdown.is_cancelled()
+    }
+
+    /// Waits until every signalling socket has been told goodbye, a moment at most.
+    pub(crate) async fn sockets_closed(&self) {
+        let _ = timeout(GOODBYE_TIMEOUT, self.sockets.acquire_many(self.config.limits.sockets)).await;
     }
 
     /// The place of that name that a developer may pretend to be in.

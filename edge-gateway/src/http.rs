@@ -17,8 +17,7 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, State},
-    http::Uri,
+    extract::DefaultBodyLimit,
     middleware::{from_fn, from_fn_with_state},
 };
 use isthmus_protocol::{problem::Code, signal::MAX_SDP_BYTES};
@@ -50,20 +49,22 @@ pub(crate) fn router(door: Arc<Door>) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_SDP_BYTES))
         .layer(from_fn(layers::deadline))
-        .layer(CatchPanicLayer::custom(layers::panicked))
-        .layer(from_fn_with_state(door.clone(), layers::pace))
         .layer(from_fn_with_state(door.clone(), layers::origin))
         .layer(layers::cors(door.clone()))
-        .layer(from_fn(layers::offers_media))
-        .layer(from_fn_with_state(door.clone(), layers::measure));
-    Router::new().merge(v1).fallback_service(app::router(door.clone())).with_state(door)
+        .layer(from_fn(layers::offers_media));
+    Router::new()
+        .merge(v1)
+        .fallback_service(app::router(door.clone()))
+        .layer(from_fn_with_state(door.clone(), layers::pace))
+        .layer(CatchPanicLayer::custom(layers::panicked))
+        .layer(from_fn_with_state(door.clone(), layers::measure))
+        .with_state(door)
 }
 
 async fn method_not_allowed() -> Refusal {
     Refusal::new(Code::MethodNotAllowed, "this method is not offered here; the Allow header says which are")
 }
 
-async fn not_found(State(door): State<Arc<Door>>, uri: Uri) -> Refusal {
-    door.metrics.count_refusal(Code::NotFound);
-    Refusal::new(Code::NotFound, format!("there is nothing at {}", uri.path()))
+fn not_found(path: &str) -> Refusal {
+    Refusal::new(Code::NotFound, format!("there is nothing at {path}"))
 }

@@ -148,6 +148,7 @@ impl Gateway {
             result = served => result.map(|_| ()),
             ((), ()) = async { tokio::join!(door.pops.upkeep(upkeep), door.nodes.watch_load()) } => Ok(()),
         };
+        door.sockets_closed().await;
         door.nodes.close();
         endpoint.close().await;
         result

@@ -53,7 +53,7 @@ impl Allowance {
 
 /// One table: one kind of request, every network.
 pub(crate) struct Limiter<C: Clock = DefaultClock> {
-    limiter: RateLimiter<u16, DashMapStateStore<u16>, C, NoOpMiddleware<C::Instant>>,
+    buckets: RateLimiter<u16, DashMapStateStore<u16>, C, NoOpMiddleware<C::Instant>>,
     clock: C,
     hash: RandomState,
 }
@@ -67,14 +67,14 @@ impl Limiter {
 
 impl<C: Clock + Clone> Limiter<C> {
     fn with_clock(allowance: Allowance, clock: C) -> Self {
-        let limiter = RateLimiter::new(allowance.quota(), DashMapStateStore::default(), clock.clone());
-        Self { limiter, clock, hash: RandomState::new() }
+        let buckets = RateLimiter::new(allowance.quota(), DashMapStateStore::default(), clock.clone());
+        Self { buckets, clock, hash: RandomState::new() }
     }
 
     /// Takes one from the address's allowance, or says how long to wait.
     pub(crate) fn take(&self, address: IpAddr) -> Result<(), Duration> {
         let bucket = self.hash.hash_one(network(address)) % BUCKETS;
-        self.limiter.check_key(&(bucket as u16)).map_err(|refused| {
+        self.buckets.check_key(&(bucket as u16)).map_err(|refused| {
             Duration::from_nanos(refused.earliest_possible().duration_since(self.clock.now()).as_u64())
         })
     }
@@ -129,6 +129,6 @@ mod tests {
         for n in 0..200_000_u32 {
             let _ = limiter.take(IpAddr::V4(n.into()));
         }
-        assert!(limiter.limiter.len() as u64 <= BUCKETS);
+        assert!(limiter.buckets.len() as u64 <= BUCKETS);
     }
 }

@@ -30,7 +30,7 @@ const MAX_HEADER_BYTES: usize = 32 * 1024;
 
 /// A listener that is bound and does not serve yet.
 pub(crate) struct Listener {
-    listener: TcpListener,
+    socket: TcpListener,
     address: SocketAddr,
     tls: Option<RustlsConfig>,
 }
@@ -40,9 +40,9 @@ impl Listener {
     pub(crate) fn bind(what: &'static str, address: SocketAddr, tls: Option<&Tls>) -> Result<Self, StartError> {
         let failed = |error| StartError::Listen { what, address, error };
         let tls = tls.map(server_config).transpose()?.map(|config| RustlsConfig::from_config(Arc::new(config)));
-        let listener = TcpListener::bind(address).map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address, tls })
+        let socket = TcpListener::bind(address).map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?;
+        Ok(Self { socket, address, tls })
     }
 
     /// Where it listens.
@@ -53,7 +53,7 @@ impl Listener {
     /// Serves until `shutdown`, then gives what is under way a moment.
     pub(crate) async fn serve(self, router: Router, shutdown: CancellationToken) -> std::io::Result<()> {
         let handle = Handle::new();
-        let mut server = axum_server::from_tcp(self.listener)?
+        let mut server = axum_server::from_tcp(self.socket)?
             .handle(handle.clone())
             .first_request_timeout(HEADER_TIMEOUT)
             .accept_error_handler(|peer, error| tracing::debug!(?peer, %error, "a connection was not accepted"));
@@ -63,7 +63,7 @@ impl Listener {
         let end = async {
             shutdown.cancelled().await;
             handle.graceful_shutdown(Some(GRACE));
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         let serve = async {
             match self.tls {

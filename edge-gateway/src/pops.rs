@@ -21,7 +21,7 @@ use crate::{config::Config, nodes::Nodes, origin};
 /// How often the directory is read. `GET /v1/pops` may be this old.
 const REFRESH_EVERY: Duration = Duration::from_secs(2);
 /// How often the PoP is written to the directory, which forgets it after a day.
-const REGISTER_EVERY: Duration = Duration::from_secs(3600);
+const REGISTER_EVERY: Duration = Duration::from_hours(1);
 /// How long the store has for an answer in the background.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long `GET /v1/pops` waits for what is known of the caller's network. Later it ranks without.
@@ -173,7 +173,7 @@ impl Pops {
     async fn write_reports(&self, mut queue: mpsc::Receiver<Report>) {
         while let Some(report) = queue.recv().await {
             let write = self.directory.report(&report.prefix, &report.measurements, report.at);
-            if !matches!(timeout(STORE_TIMEOUT, write).await, Ok(Ok(_))) {
+            if !matches!(timeout(STORE_TIMEOUT, write).await, Ok(Ok(()))) {
                 self.drops.with_label_values(&["measurements_store"]).inc();
             }
         }

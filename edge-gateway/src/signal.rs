@@ -22,6 +22,7 @@ use isthmus_protocol::{
     token::Grants,
 };
 use isthmus_relay::{FrameReceiver, FrameSender};
+use prometheus::IntGauge;
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
     time::{sleep, timeout},
@@ -51,7 +52,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Serves one socket. `token` is the one offered as a subprotocol, if any.
 pub(crate) async fn serve(door: Arc<Door>, socket: WebSocket, token: Option<Secret>, _place: OwnedSemaphorePermit) {
-    door.metrics.sockets.inc();
+    let _open = Open::new(&door.metrics.sockets);
     let (sink, stream) = socket.split();
     let (out, queue) = mpsc::channel(OUTGOING);
     let writer = write(sink, queue);
@@ -70,7 +71,22 @@ pub(crate) async fn serve(door: Arc<Door>, socket: WebSocket, token: Option<Secr
         let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
     }
     door.metrics.closes.with_label_values(&[why.name()]).inc();
-    door.metrics.sockets.dec();
+}
+
+/// Counts one socket for as long as it is there, a panic included.
+struct Open(IntGauge);
+
+impl Open {
+    fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// Writes what is queued until the queue ends or the socket does.
@@ -132,17 +148,16 @@ async fn open(door: &Door, hello: Hello, token: Option<Secret>) -> Result<(NodeS
     let missing = || Refusal::new(Code::Unauthorized, "send a room token in the hello or as a subprotocol");
     let token = token.or(hello.token).ok_or_else(missing)?;
     let claims = door.authorise(&token.0, &hello.room)?;
-    let session = match hello.resume {
-        Some(resume) => door.resume(&claims, &resume.node, resume.participant).await?,
-        None => {
-            let intent = Intent::Join {
-                participant: door.new_participant(),
-                name: session::display_name(&claims, &hello.name)?,
-                replaces: hello.replaces,
-                media_only: false,
-            };
-            door.join(&claims, claims.grants, intent).await?.1
-        }
+    let session = if let Some(resume) = hello.resume {
+        door.resume(&claims, &resume.node, resume.participant).await?
+    } else {
+        let intent = Intent::Join {
+            participant: door.new_participant(),
+            name: session::display_name(&claims, &hello.name)?,
+            replaces: hello.replaces,
+            media_only: false,
+        };
+        door.join(&claims, claims.grants, intent).await?.1
     };
     Ok((session, claims.grants))
 }
@@ -178,10 +193,7 @@ async fn client_to_node(
 
 async fn node_to_client(mut receiver: FrameReceiver<ServerMessage>, out: &mpsc::Sender<Message>) -> Close {
     loop {
-        let message = match receiver.receive().await {
-            Ok(Some(message)) => message,
-            Ok(None) | Err(_) => return Close::NodeLost,
-        };
+        let Ok(Some(message)) = receiver.receive().await else { return Close::NodeLost };
         if let Err(why) = queue(out, &message) {
             return why;
         }

@@ -102,7 +102,7 @@ async fn serve(State(door): State<Arc<Door>>, request: Request) -> Response {
     let api = path == "/v1" || path.starts_with("/v1/");
     let app = match &door.app {
         Some(app) if !api => app,
-        _ => return super::not_found(State(door), request.uri().clone()).await.into_response(),
+        _ => return super::not_found(path).into_response(),
     };
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return super::method_not_allowed().await.into_response();

@@ -1,5 +1,5 @@
-//! What every request under `/v1` passes: metrics, CORS, the origin list, the pace of its network, a deadline, and a net
-//! for panics.
+//! What every request passes: metrics, a net for panics, the pace of its network; and under `/v1` CORS, the list of
+//! origins and a deadline.
 
 use std::{any::Any, sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use crate::{
 /// How long a request may take, its body included. Above what a media node is given.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// How long a browser may remember a preflight, in seconds: its longest, so that probes and joins cost one round trip.
-const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(7200);
+const PREFLIGHT_MAX_AGE: Duration = Duration::from_hours(2);
 
 /// Counts and times by route.
 pub(super) async fn measure(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
@@ -98,6 +98,7 @@ pub(super) async fn deadline(request: Request, next: Next) -> Response {
 }
 
 /// A panic in a handler ends its request and nothing else.
+#[expect(clippy::needless_pass_by_value, reason = "the layer hands the panic over")]
 pub(super) fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
     let message = panic.downcast_ref::<&str>().copied();
     let message = message.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("unknown");

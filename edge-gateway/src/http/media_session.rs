@@ -197,19 +197,20 @@ impl Change {
                 IfMatch::Tags(_) => Ok(Self::Candidates),
             };
         };
-        match (offer, current_tag) {
-            (Some(offer), Some(current)) if current != entity_tag => {
-                let sdp = sdp::with_ice_credentials(&offer.sdp, &credentials.ufrag, &credentials.pwd);
-                Ok(Self::Restart { offer: offer.next(sdp), entity_tag })
-            }
-            (Some(_), _) => Ok(Self::Candidates),
-            (None, _) if *condition == IfMatch::Any => {
-                let detail =
-                    "this door does not have the session's offer any more; POST a new one instead of restarting";
-                Err(Refusal::new(Code::Conflict, detail).with_status(StatusCode::UNPROCESSABLE_ENTITY))
-            }
-            (None, _) => Ok(Self::Candidates),
+        let Some(offer) = offer else {
+            return match condition {
+                IfMatch::Tags(_) => Ok(Self::Candidates),
+                IfMatch::Any => {
+                    let detail = "this door does not have the session's offer any more; begin anew with a POST";
+                    Err(Refusal::new(Code::Conflict, detail).with_status(StatusCode::UNPROCESSABLE_ENTITY))
+                }
+            };
+        };
+        if current_tag.as_ref() == Some(&entity_tag) {
+            return Ok(Self::Candidates);
         }
+        let sdp = sdp::with_ice_credentials(&offer.sdp, &credentials.ufrag, &credentials.pwd);
+        Ok(Self::Restart { offer: offer.next(sdp), entity_tag })
     }
 }
 
@@ -266,37 +267,36 @@ mod tests {
     const OTHER: &str = "a=ice-ufrag:ysXw\r\na=ice-pwd:vw5LmwG4y/e6dPP/zAP9Gp5k\r\n";
     const BARE: &str = "a=candidate:1 1 udp 1 ::1 9 typ host\r\n";
 
-    fn change(condition: IfMatch<'_>, fragment: &str, offer: Option<&str>) -> Result<Change, (u16, Code)> {
+    fn change(condition: &IfMatch<'_>, fragment: &str, offer: Option<&str>) -> Result<Change, (u16, Code)> {
         let fragment = Fragment::parse(fragment).expect("a proper fragment");
         let offer = offer.map(|sdp| Offer::first(sdp.to_owned()));
-        Change::of(&condition, &fragment, offer)
-            .map_err(|refusal| (refusal.code(), refusal.into_response().status().as_u16()))
-            .map_err(|(code, status)| (status, code))
+        Change::of(condition, &fragment, offer)
+            .map_err(|refusal| (refusal.clone().into_response().status().as_u16(), refusal.code()))
     }
 
     #[test]
     fn candidates_need_the_entity_tag_of_their_ice_session() {
         for offer in [Some(OFFER), None] {
-            assert_eq!(change(IfMatch::Tags("\"EsAw\""), SAME, offer), Ok(Change::Candidates));
-            assert_eq!(change(IfMatch::Tags("\"old1\""), SAME, offer), Err((412, Code::Conflict)));
+            assert_eq!(change(&IfMatch::Tags("\"EsAw\""), SAME, offer), Ok(Change::Candidates));
+            assert_eq!(change(&IfMatch::Tags("\"old1\""), SAME, offer), Err((412, Code::Conflict)));
         }
-        assert_eq!(change(IfMatch::Tags("\"EsAw\""), BARE, Some(OFFER)), Ok(Change::Candidates));
-        assert_eq!(change(IfMatch::Tags("\"ysXw\""), BARE, Some(OFFER)), Err((412, Code::Conflict)));
+        assert_eq!(change(&IfMatch::Tags("\"EsAw\""), BARE, Some(OFFER)), Ok(Change::Candidates));
+        assert_eq!(change(&IfMatch::Tags("\"ysXw\""), BARE, Some(OFFER)), Err((412, Code::Conflict)));
     }
 
     #[test]
     fn other_credentials_restart_ice_with_the_offer_that_was() {
-        let Ok(Change::Restart { offer, entity_tag }) = change(IfMatch::Any, OTHER, Some(OFFER)) else {
+        let Ok(Change::Restart { offer, entity_tag }) = change(&IfMatch::Any, OTHER, Some(OFFER)) else {
             panic!("no restart");
         };
         assert_eq!((offer.revision, entity_tag.as_str()), (2, "\"ysXw\""));
         assert!(offer.sdp.contains("a=ice-ufrag:ysXw\r\n") && offer.sdp.contains("m=audio"), "{}", offer.sdp);
-        assert_eq!(change(IfMatch::Any, BARE, Some(OFFER)), Err((400, Code::InvalidRequest)));
+        assert_eq!(change(&IfMatch::Any, BARE, Some(OFFER)), Err((400, Code::InvalidRequest)));
     }
 
     #[test]
     fn a_door_without_the_offer_says_to_begin_anew() {
-        assert_eq!(change(IfMatch::Any, OTHER, None), Err((422, Code::Conflict)));
+        assert_eq!(change(&IfMatch::Any, OTHER, None), Err((422, Code::Conflict)));
     }
 
     #[test]

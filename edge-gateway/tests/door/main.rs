@@ -1,0 +1,10 @@
+//! A real door, reached by real HTTP and WebSocket clients, in front of a scripted media node on a real relay, with a
+//! store that does not answer: none of this needs one.
+
+mod discovery;
+mod media_sessions;
+mod operators;
+mod public_http;
+mod signalling;
+mod stage;
+mod web_app;
