@@ -9,10 +9,6 @@ export function milliseconds(ms: number): string {
   return `${Math.max(1, Math.round(ms))} ms`;
 }
 
-export function capitalised(text: string): string {
-  return text.charAt(0).toUpperCase() + text.slice(1);
-}
-
 export const QUALITY_WORDS: Record<Quality, string> = {
   good: "Good connection",
   fair: "Fair connection",

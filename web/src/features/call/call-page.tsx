@@ -49,10 +49,15 @@ export function CallPage({ room }: { room: string }) {
     setCall(undefined);
     setStay((count) => count + 1);
   };
-  return call === undefined ? (
-    <PreviewPage key={stay} room={room} local={local} onJoin={join} />
-  ) : (
-    <CallInProgress call={call} local={local} onRejoin={rejoin} />
+  return (
+    <>
+      <title>{`${room} · Isthmus`}</title>
+      {call === undefined ? (
+        <PreviewPage key={stay} room={room} local={local} onJoin={join} />
+      ) : (
+        <CallInProgress call={call} local={local} onRejoin={rejoin} />
+      )}
+    </>
   );
 }
 

@@ -9,7 +9,6 @@ import {
   type LocalParticipant,
   type ProbedPop,
   type RemoteParticipant,
-  type Source,
   type Tile,
 } from "@/sdk";
 
@@ -63,11 +62,6 @@ export class CallStore implements CallActions {
   };
 
   getSnapshot = (): CallSnapshot => this.#snapshot;
-
-  /** Calls back when a device could not be had during the call. */
-  onDeviceError(listener: (source: Source, problem: string) => void): () => void {
-    return this.#local.on("mediaDevicesError", (source, error) => listener(source, error.problem));
-  }
 
   setMicrophone(on: boolean): void {
     void this.#local.setMicrophone(on);

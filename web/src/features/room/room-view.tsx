@@ -30,7 +30,11 @@ export function RoomView({ call, actions }: RoomViewProps) {
   const alone = call.others.length === 0 && call.connection.phase === "connected";
   // Someone alone is about to copy the link: nothing fades away from under the pointer.
   const faded = still && panel === undefined && call.others.length > 0 && call.connection.phase === "connected";
-  const fading = cn("transition-opacity duration-200 focus-within:opacity-100", faded && "opacity-0");
+  // Under a finger what is not seen is not pressed: the first touch only brings it back.
+  const fading = cn(
+    "transition-opacity duration-200 has-[:focus-visible]:opacity-100",
+    faded && "opacity-0 pointer-coarse:pointer-events-none",
+  );
 
   return (
     <main data-stage className="safe-x flex h-dvh flex-col bg-zinc-950 text-white">

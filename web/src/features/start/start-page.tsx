@@ -32,6 +32,7 @@ export function StartPage() {
 
   return (
     <PageFrame>
+      <title>Isthmus</title>
       <div className="mx-auto flex w-full max-w-md flex-col gap-8">
         <div className="flex flex-col gap-3">
           <h1 className="text-4xl font-semibold tracking-tight text-balance sm:text-5xl">Call anyone, near or far</h1>
