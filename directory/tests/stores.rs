@@ -231,8 +231,10 @@ async fn a_restart_keeps_the_data() {
     let heard_at = now();
     directories[0].heartbeat(&node_record("panama", heard_at)).await.expect("written");
     stores[0].stop().await;
+    let error = directories[0].snapshot().await.expect_err("the store is gone");
+    assert_eq!(error.code(), "unreachable", "{error}");
     stores[0].start().await;
-    let snapshot = stores[0].directory().await.snapshot().await.expect("the store answers");
+    let snapshot = directories[0].snapshot().await.expect("the same client finds the store again");
     assert_eq!(snapshot.pops, [pop_record("panama")]);
     assert_eq!(snapshot.nodes, [node_record("panama", heard_at)]);
 }
