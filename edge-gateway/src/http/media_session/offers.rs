@@ -109,6 +109,7 @@ mod tests {
         assert_eq!(offers.get(&session(1)).map(|offer| offer.revision), Some(2));
         assert_eq!(offers.lock().bytes, "three".len());
         offers.forget(&session(1));
-        assert_eq!((offers.lock().bytes, offers.lock().order.len()), (0, 0));
+        let kept = offers.lock();
+        assert_eq!((kept.bytes, kept.order.len()), (0, 0));
     }
 }
