@@ -31,15 +31,9 @@ export function PreviewPage({ room, local, onJoin }: PreviewPageProps) {
 
   return (
     <PageFrame>
-      <div className="mx-auto grid w-full max-w-5xl gap-6 lg:grid-cols-[3fr_2fr] lg:items-center lg:gap-12">
-        <div className="flex min-w-0 flex-col gap-4">
-          <PreviewPicture name={name} state={state} local={local} />
-          <div className="flex flex-col gap-3 sm:flex-row">
-            <DevicePicker source="microphone" local={state} onPick={(id) => void local.switchDevice("microphone", id)} />
-            <DevicePicker source="camera" local={state} onPick={(id) => void local.switchDevice("camera", id)} />
-          </div>
-        </div>
-        <form className="flex min-w-0 flex-col gap-5" onSubmit={submit}>
+      <div className="mx-auto grid w-full max-w-5xl gap-6 lg:grid-cols-[3fr_2fr] lg:gap-x-12 lg:gap-y-4">
+        <PreviewPicture name={name} state={state} local={local} />
+        <form className="flex min-w-0 flex-col gap-5 lg:row-span-2 lg:self-center" onSubmit={submit}>
           <div className="flex flex-col gap-1">
             <h1 className="text-2xl font-semibold tracking-tight sm:text-3xl">Ready to join?</h1>
             <p className="truncate text-muted-foreground">{room}</p>
@@ -51,6 +45,10 @@ export function PreviewPage({ room, local, onJoin }: PreviewPageProps) {
           </Button>
           <NearestNote />
         </form>
+        <div className="flex flex-col gap-3 sm:flex-row lg:col-start-1">
+          <DevicePicker source="microphone" local={state} onPick={(id) => void local.switchDevice("microphone", id)} />
+          <DevicePicker source="camera" local={state} onPick={(id) => void local.switchDevice("camera", id)} />
+        </div>
       </div>
     </PageFrame>
   );

@@ -17,10 +17,10 @@ interface PreviewPictureProps {
 export function PreviewPicture({ name, state, local }: PreviewPictureProps) {
   const { microphone, camera } = state;
   return (
-    <div className="relative isolate aspect-4/3 max-h-[40dvh] w-full overflow-hidden rounded-2xl bg-zinc-900 text-white sm:aspect-video lg:max-h-none">
+    <div className="relative isolate aspect-video max-h-[40dvh] w-full overflow-hidden rounded-2xl bg-zinc-900 text-white lg:max-h-none">
       {camera.track === undefined ? (
-        <div className="grid size-full place-content-center justify-items-center gap-3 pb-14">
-          <Avatar name={name || "?"} className="w-24" />
+        <div className="grid size-full place-content-center justify-items-center gap-2 pb-16">
+          <Avatar name={name || "?"} className="w-16 sm:w-24" />
           <p className="text-sm text-white/75">Your camera is off</p>
         </div>
       ) : (
