@@ -135,10 +135,13 @@ impl Cluster {
 
     fn print_urls(&self) {
         for pop in &self.pops {
-            println!("{:<14} {}", pop.id.as_str(), pop.url());
+            println!("{:<18} {}", pop.id.as_str(), pop.url());
         }
-        for pop in &self.pops {
-            println!("{:<14} {}", format!("as if {}", pop.site().as_if), pop.as_if_url());
+        // All by one door: which PoP each of them is taken to is for the app to find out.
+        if let Some(first) = self.pops.first() {
+            for site in self.pops.iter().map(Pop::site) {
+                println!("{:<18} {}", format!("as if in {}", site.near.label), first.url_as_if(site));
+            }
         }
     }
 }

@@ -2,30 +2,8 @@
 
 use std::{fmt::Write as _, path::Path};
 
-use super::layout::Pop;
+use super::layout::{Near, Pop, SITES};
 use crate::roles::Role;
-
-/// A place someone can pretend to be in: round trips to the three PoPs in milliseconds, from great circles and what
-/// cables add; a prefix for documentation (RFC 5737) stands for its network in the directory.
-const AS_IF: &str = r#"
-[[gateway.development.as_if]]
-name = "bogota"
-label = "Bogotá"
-prefix = "192.0.2.0/24"
-rtt_ms = { panama = 14.0, singapore = 262.0, zurich = 158.0 }
-
-[[gateway.development.as_if]]
-name = "jakarta"
-label = "Jakarta"
-prefix = "198.51.100.0/24"
-rtt_ms = { panama = 268.0, singapore = 15.0, zurich = 182.0 }
-
-[[gateway.development.as_if]]
-name = "milan"
-label = "Milan"
-prefix = "203.0.113.0/24"
-rtt_ms = { panama = 146.0, singapore = 174.0, zurich = 8.0 }
-"#;
 
 /// What a write takes to another PoP's store: global tables replicate within about a second.
 const REPLICATION_DELAY_MS: u64 = 500;
@@ -103,7 +81,21 @@ fn gateway(pop: &Pop, pops: &[Pop], web: Option<&Path>) -> String {
     text += "\n[gateway.guests]\nallowed = true\n\n[gateway.tokens]\nissuer = \"isthmus-development\"\n\
              trusted = [{ id = \"development\", public_key = \"tokens/public.pem\" }]\n\
              signing = { id = \"development\", private_key = \"tokens/private.pem\" }\n";
-    text + AS_IF
+    text + &as_if()
+}
+
+/// Places that the door adds delay to probes for.
+fn as_if() -> String {
+    let mut text = String::new();
+    for Near { name, label, prefix, rtt_ms } in SITES.iter().map(|site| &site.near) {
+        let to: Vec<String> = SITES.iter().zip(rtt_ms).map(|(site, rtt)| format!("{} = {rtt:?}", site.pop)).collect();
+        let (name, label, prefix, to) = (quoted(name), quoted(label), quoted(prefix), to.join(", "));
+        let _ = write!(
+            text,
+            "\n[[gateway.development.as_if]]\nname = {name}\nlabel = {label}\nprefix = {prefix}\nrtt_ms = {{ {to} }}\n"
+        );
+    }
+    text
 }
 
 fn key_pair(name: &str) -> String {

@@ -17,15 +17,45 @@ pub(crate) struct Site {
     pub(crate) region: &'static str,
     pub(crate) latitude: f64,
     pub(crate) longitude: f64,
-    /// The caller this PoP is the nearest for, in the link the cluster prints.
-    pub(crate) as_if: &'static str,
+    /// A place that this PoP is the nearest to.
+    pub(crate) near: Near,
+}
+
+/// A place that someone can pretend to be in, to see which PoP they are taken to.
+pub(crate) struct Near {
+    /// In URLs.
+    pub(crate) name: &'static str,
+    /// For people.
+    pub(crate) label: &'static str,
+    /// Stands for its network in the directory: a prefix for documentation (RFC 5737).
+    pub(crate) prefix: &'static str,
+    /// Round trips to the PoPs in the order of [`SITES`], in milliseconds: great circles and what cables add.
+    pub(crate) rtt_ms: [f64; 3],
 }
 
 /// The three PoPs, in the order of their ports.
 pub(crate) const SITES: [Site; 3] = [
-    Site { pop: "panama", region: "Panama City, Panama", latitude: 8.98, longitude: -79.52, as_if: "bogota" },
-    Site { pop: "singapore", region: "Singapore", latitude: 1.35, longitude: 103.82, as_if: "jakarta" },
-    Site { pop: "zurich", region: "Zurich, Switzerland", latitude: 47.37, longitude: 8.54, as_if: "milan" },
+    Site {
+        pop: "panama",
+        region: "Panama City, Panama",
+        latitude: 8.98,
+        longitude: -79.52,
+        near: Near { name: "bogota", label: "Bogotá", prefix: "192.0.2.0/24", rtt_ms: [14.0, 262.0, 158.0] },
+    },
+    Site {
+        pop: "singapore",
+        region: "Singapore",
+        latitude: 1.35,
+        longitude: 103.82,
+        near: Near { name: "jakarta", label: "Jakarta", prefix: "198.51.100.0/24", rtt_ms: [268.0, 15.0, 182.0] },
+    },
+    Site {
+        pop: "zurich",
+        region: "Zurich, Switzerland",
+        latitude: 47.37,
+        longitude: 8.54,
+        near: Near { name: "milan", label: "Milan", prefix: "203.0.113.0/24", rtt_ms: [146.0, 174.0, 8.0] },
+    },
 ];
 
 /// Ports from one PoP's first to the next one's.
@@ -139,9 +169,9 @@ impl Pop {
         names
     }
 
-    /// Its door as a caller from its own neighbourhood sees it.
-    pub(crate) fn as_if_url(&self) -> String {
-        format!("{}/?as-if={}", self.url(), self.site().as_if)
+    /// Its door, for a caller who pretends to be near `site`.
+    pub(crate) fn url_as_if(&self, site: &Site) -> String {
+        format!("{}/?as-if={}", self.url(), site.near.name)
     }
 
     fn port(&self, offset: u16) -> SocketAddr {
