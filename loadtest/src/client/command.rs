@@ -119,6 +119,7 @@ pub async fn run(arguments: JoinArguments) -> anyhow::Result<ExitCode> {
 
 async fn stay(arguments: &JoinArguments, line: &ProgressBar) -> anyhow::Result<Client> {
     line.set_message("finding the nearest PoP");
+    let library = Library::built_in();
     let doors = Doors::new(arguments.ca.as_deref())?;
     let options = JoinOptions {
         url: arguments.url.clone(),
@@ -135,7 +136,7 @@ async fn stay(arguments: &JoinArguments, line: &ProgressBar) -> anyhow::Result<C
     };
     let address = udp.as_ref().map(UdpSocket::local_addr).transpose()?;
     let end = Instant::now() + arguments.duration;
-    let client = Client::new(config(arguments), Library::built_in(), ticket.joined, address, Instant::now())?;
+    let client = Client::new(config(arguments), library, ticket.joined, address, Instant::now())?;
     let watch = |client: &mut Client, now| line.set_message(client.live_line(now));
     Box::pin(Driver::new(client, signalling, udp).run(end, watch)).await
 }

@@ -1,7 +1,7 @@
 //! Which frames of a VP8 stream a decoder could show: whole ones whose references were shown too.
 //!
-//! Packets are put in order by sequence number. A gap waits [`REPAIR_WAIT`] for a retransmission; then the frames it
-//! broke are given up, and none is decodable until the next keyframe.
+//! Packets are put in order by sequence number, from the start of a keyframe on. A gap waits [`REPAIR_WAIT`] for a
+//! retransmission; then the frames it broke are given up, and none is decodable until the next keyframe.
 
 use std::{
     collections::BTreeMap,
@@ -27,13 +27,16 @@ pub struct DecodableFrame {
 /// Follows one VP8 stream.
 #[derive(Debug, Default)]
 pub struct FrameTracker {
+    /// The next packet in order; none while the start of a keyframe is awaited.
     next: Option<u64>,
+    /// Packets behind a gap, or those that came while a keyframe is awaited: its start may be late.
     waiting: BTreeMap<u64, Piece>,
     gap_since: Option<Instant>,
     /// The frame whose packets are being put together.
     open: Option<OpenFrame>,
-    /// The last decodable frame; none while the chain of references is broken.
+    /// The last decodable frame.
     reference: Option<OpenFrame>,
+    needs_keyframe: bool,
     requested_keyframe: Option<Instant>,
     undecodable: u64,
 }
@@ -43,6 +46,12 @@ struct Piece {
     marker: bool,
     /// None for a packet without payload, which only fills its place in the sequence.
     descriptor: Option<Descriptor>,
+}
+
+impl Piece {
+    fn starts_keyframe(&self) -> bool {
+        self.descriptor.is_some_and(|descriptor| descriptor.keyframe_size.is_some())
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -55,12 +64,17 @@ struct OpenFrame {
 impl FrameTracker {
     /// A packet arrived; returns the frames that are decodable with it.
     pub fn handle_packet(&mut self, now: Instant, sequence: u64, marker: bool, payload: &[u8]) -> Vec<DecodableFrame> {
-        let next = *self.next.get_or_insert(sequence);
-        if sequence >= next {
-            self.waiting.insert(sequence, Piece { marker, descriptor: Descriptor::parse(payload) });
+        let piece = Piece { marker, descriptor: Descriptor::parse(payload) };
+        match self.next {
+            // It repairs what was given up.
+            Some(next) if sequence < next => return Vec::new(),
+            Some(_) => {
+                self.waiting.insert(sequence, piece);
+            }
+            None => self.await_keyframe(sequence, piece),
         }
         let mut frames = self.advance();
-        if self.waiting.len() > MAX_WAITING {
+        if self.next.is_some() && self.waiting.len() > MAX_WAITING {
             frames.extend(self.give_up_gap());
         }
         frames.extend(self.handle_timeout(now));
@@ -69,7 +83,7 @@ impl FrameTracker {
 
     /// Gives up a gap that has waited long enough; returns the frames that are decodable behind it.
     pub fn handle_timeout(&mut self, now: Instant) -> Vec<DecodableFrame> {
-        if self.waiting.is_empty() {
+        if self.next.is_none() || self.waiting.is_empty() {
             self.gap_since = None;
             return Vec::new();
         }
@@ -85,16 +99,30 @@ impl FrameTracker {
     /// Whether to ask the sender for a keyframe now.
     pub fn poll_keyframe_request(&mut self, now: Instant) -> bool {
         let long_ago = |at: Instant| now.saturating_duration_since(at) >= KEYFRAME_REQUEST_INTERVAL;
-        let wanted = self.next.is_some() && self.reference.is_none() && self.requested_keyframe.is_none_or(long_ago);
-        if wanted {
+        let ask = self.needs_keyframe && self.requested_keyframe.is_none_or(long_ago);
+        if ask {
             self.requested_keyframe = Some(now);
         }
-        wanted
+        ask
     }
 
     /// Frames that were not decodable. A frame counts when its end arrives: one that is lost whole was not seen.
     pub fn undecodable(&self) -> u64 {
         self.undecodable
+    }
+
+    fn await_keyframe(&mut self, sequence: u64, piece: Piece) {
+        if piece.starts_keyframe() {
+            self.waiting = self.waiting.split_off(&sequence);
+            self.next = Some(sequence);
+        } else if piece.marker {
+            self.undecodable += 1;
+            self.needs_keyframe = true;
+        }
+        if self.waiting.len() == MAX_WAITING {
+            self.waiting.pop_first();
+        }
+        self.waiting.insert(sequence, piece);
     }
 
     fn advance(&mut self) -> Vec<DecodableFrame> {
@@ -108,11 +136,20 @@ impl FrameTracker {
     }
 
     fn give_up_gap(&mut self) -> Vec<DecodableFrame> {
-        self.gap_since = None;
-        self.open = None;
-        self.reference = None;
-        self.next = self.waiting.keys().next().copied().or(self.next);
+        self.skip_to_keyframe();
         self.advance()
+    }
+
+    /// The chain of references is broken: goes on from the first keyframe that waits, or awaits one.
+    fn skip_to_keyframe(&mut self) {
+        (self.gap_since, self.open, self.reference) = (None, None, None);
+        self.next = self.waiting.iter().find(|(_, piece)| piece.starts_keyframe()).map(|(sequence, _)| *sequence);
+        let skipped = self.waiting.range(..self.next.unwrap_or(u64::MAX));
+        self.undecodable += skipped.filter(|(_, piece)| piece.marker).count() as u64;
+        if let Some(keyframe) = self.next {
+            self.waiting = self.waiting.split_off(&keyframe);
+        }
+        self.needs_keyframe = self.next.is_none();
     }
 
     /// The next packet in order.
@@ -120,8 +157,6 @@ impl FrameTracker {
         let descriptor = piece.descriptor?;
         if descriptor.starts_frame {
             let Descriptor { picture_id, temporal, keyframe_size, .. } = descriptor;
-            // A frame that another one follows without a marker is cut off.
-            self.undecodable += u64::from(self.open.is_some());
             self.open = Some(OpenFrame { picture_id, temporal, keyframe_size });
         }
         if !piece.marker {
@@ -130,12 +165,12 @@ impl FrameTracker {
         match self.open.take() {
             Some(frame) if frame.is_decodable_after(self.reference.as_ref()) => {
                 self.reference = Some(frame);
-                self.requested_keyframe = self.requested_keyframe.filter(|_| frame.keyframe_size.is_none());
+                self.needs_keyframe = false;
                 Some(DecodableFrame { keyframe_size: frame.keyframe_size })
             }
             _ => {
                 self.undecodable += 1;
-                self.reference = None;
+                self.skip_to_keyframe();
                 None
             }
         }
@@ -211,6 +246,18 @@ mod tests {
         assert!(tracker.poll_keyframe_request(now));
         assert!(!tracker.poll_keyframe_request(now + 999 * MS));
         assert!(tracker.poll_keyframe_request(now + 1000 * MS));
+    }
+
+    #[test]
+    fn a_keyframe_whose_start_is_late_is_decodable_and_not_asked_for() {
+        let now = Instant::now();
+        let mut stream = packets(3, &[0]);
+        stream.swap(0, 2);
+        let mut tracker = FrameTracker::default();
+        assert_eq!(feed(&mut tracker, now, &stream[..2]), []);
+        assert!(!tracker.poll_keyframe_request(now), "it may yet come");
+        assert_eq!(feed(&mut tracker, now, &stream[2..]).len(), 3);
+        assert_eq!(tracker.undecodable(), 0);
     }
 
     #[test]
