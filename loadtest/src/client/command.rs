@@ -51,7 +51,7 @@ pub struct JoinArguments {
     /// Height that received pictures are shown at, in pixels: decides which layer is asked for
     #[arg(long, default_value_t = 720, value_name = "PIXELS")]
     tile_height: u16,
-    /// How long to stay: 30s, 5m
+    /// How long to stay: 30s, 5m; Ctrl-C leaves earlier
     #[arg(long, default_value = "30s", value_parser = parse_duration)]
     duration: Duration,
     /// Joins by this PoP instead of the nearest
@@ -135,10 +135,18 @@ async fn stay(arguments: &JoinArguments, line: &ProgressBar) -> anyhow::Result<C
         Ice::Tcp => None,
     };
     let address = udp.as_ref().map(UdpSocket::local_addr).transpose()?;
-    let end = Instant::now() + arguments.duration;
     let client = Client::new(config(arguments), library, ticket.joined, address, Instant::now())?;
     let watch = |client: &mut Client, now| line.set_message(client.live_line(now));
-    Box::pin(Driver::new(client, signalling, udp).run(end, watch)).await
+    Box::pin(Driver::new(client, signalling, udp).run(end_of_stay(arguments.duration), watch)).await
+}
+
+/// After `duration`, or earlier with Ctrl-C: the client then leaves and reports as usual.
+async fn end_of_stay(duration: Duration) {
+    tokio::select! {
+        () = tokio::time::sleep(duration) => {}
+        // Without the handler Ctrl-C would have ended the process.
+        _ = tokio::signal::ctrl_c() => {}
+    }
 }
 
 fn config(arguments: &JoinArguments) -> ClientConfig {

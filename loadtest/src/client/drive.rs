@@ -115,21 +115,28 @@ impl Driver {
     }
 
     /// Runs the client until `end`, or until its session is over; then says goodbye. `watch` sees it twice a second.
-    pub async fn run(mut self, end: Instant, mut watch: impl FnMut(&mut Client, Instant)) -> anyhow::Result<Client> {
+    pub async fn run(
+        mut self,
+        end: impl Future<Output = ()>,
+        mut watch: impl FnMut(&mut Client, Instant),
+    ) -> anyhow::Result<Client> {
+        let mut end = std::pin::pin!(end);
         let mut buffer = vec![0; READ_BUFFER_BYTES];
         let mut next_watch = Instant::now();
         loop {
             let wait = self.do_what_it_wants().await?;
             let now = Instant::now();
-            if now >= end || self.client.is_over() {
+            if self.client.is_over() {
                 break;
             }
             if now >= next_watch {
                 watch(&mut self.client, now);
                 next_watch = now + WATCH_INTERVAL;
             }
-            let woken = self.wait(wait.min(end).min(next_watch), &mut buffer).await;
-            self.handle(woken, &buffer)?;
+            tokio::select! {
+                woken = self.wait(wait.min(next_watch), &mut buffer) => self.handle(woken, &buffer)?,
+                () = &mut end => break,
+            }
         }
         self.say_goodbye().await;
         if self.tcp_dropped > 0 {
