@@ -4,6 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
+import type { PopList } from "@/sdk/protocol.gen";
+
 import { eventually } from "./browser";
 
 const REPOSITORY = new URL("../..", import.meta.url).pathname;
@@ -34,6 +36,8 @@ export class Cluster {
       stdio: ["ignore", "pipe", "inherit"],
     });
     const doors = await ready(child);
+    // A PoP's entry travels to the other stores with the replicator's delay.
+    for (const door of doors.values()) await eventually(() => lists(door, doors.size), 15_000, `${door} lists every PoP`);
     return new Cluster(child, state, given === undefined, doors);
   }
 
@@ -67,6 +71,11 @@ export class Cluster {
   #pids(): [name: string, pid: number][] {
     return Object.entries(JSON.parse(readFileSync(join(this.#state, "pids.json"), "utf8")) as Record<string, number>);
   }
+}
+
+async function lists(door: string, pops: number): Promise<boolean> {
+  const list = (await (await fetch(`${door}/v1/pops`)).json()) as PopList;
+  return list.pops.filter(({ state }) => state === "ready").length === pops;
 }
 
 /** The doors the cluster prints, `panama http://localhost:7100`, once it says that it is ready. */
