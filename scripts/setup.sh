@@ -13,7 +13,6 @@ g++ g++ compiling C parts of the crypto library
 cmake cmake compiling C parts of the crypto library
 make make this Makefile
 git git version of the build
-curl curl fetching rustup
 node nodejs the web app
 npm npm the web app
 chromium chromium browser tests
@@ -53,17 +52,17 @@ install_packages() {
   DEBIAN_FRONTEND=noninteractive sh -c "$line" >/dev/null
 }
 
-install_rust() {
+check_rust() {
   command -v cargo >/dev/null && return
-  echo "setup: cargo is missing; installing Rust for this user by rustup (https://rustup.rs)"
-  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile default
+  echo "setup: cargo is missing: install Rust 1.95 or newer by rustup, then run again what you ran" >&2
+  exit 1
 }
 
 check_node() {
   local major
   major=$(node --version | sed -E 's/^v([0-9]+).*/\1/')
   [ "$major" -ge 20 ] && return
-  echo "setup: Node $major is too old, 20 or newer is needed: https://nodejs.org/en/download" >&2
+  echo "setup: Node $major is too old: install Node 20 or newer, then run again what you ran" >&2
   exit 1
 }
 
@@ -78,6 +77,6 @@ install_web_packages() {
 }
 
 install_packages
-install_rust
+check_rust
 check_node
 install_web_packages

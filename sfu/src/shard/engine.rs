@@ -475,14 +475,15 @@ impl Engine {
 
     /// Every room with someone here, for operators.
     pub(super) fn describe_rooms(&self) -> Vec<RoomView> {
-        let local = |id: &RoomId| {
-            self.clients.iter().filter(|(_, client)| client.room == *id).map(|(_, client)| describe(client)).collect()
+        let local = |id: &RoomId, room: &Room| {
+            let here = self.clients.iter().filter(|(_, client)| client.room == *id);
+            here.map(|(key, client)| describe(client, room.track_count(ClientKey(key)))).collect()
         };
         self.rooms
             .iter()
             .map(|(id, room)| RoomView {
                 room: id.clone(),
-                local: local(id),
+                local: local(id, room),
                 remote: room.remote_participants().cloned().collect(),
                 peers: room.peers().cloned().collect(),
             })
@@ -522,13 +523,13 @@ fn forward(
     }
 }
 
-fn describe(client: &Client) -> ParticipantView {
+fn describe(client: &Client, tracks: usize) -> ParticipantView {
     ParticipantView {
         id: client.participant.clone(),
         connected: client.connected,
         attached: matches!(client.signalling, Signalling::Attached { .. }),
         transport: client.transport.map(|protocol| if protocol == Protocol::Udp { "udp" } else { "tcp" }.to_owned()),
-        tracks: 0,
+        tracks: tracks as u32,
         estimate_kbps: client.estimate_kbps,
     }
 }

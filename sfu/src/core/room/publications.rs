@@ -251,6 +251,11 @@ impl Room {
         }
     }
 
+    /// How many tracks `client` publishes.
+    pub fn track_count(&self, client: ClientKey) -> usize {
+        self.clients.get(&client).and_then(|id| self.members.get(id)).map_or(0, |member| member.tracks.len())
+    }
+
     pub(super) fn track_of(&self, client: ClientKey, mid: Mid) -> Option<TrackKey> {
         let member = self.members.get(self.clients.get(&client)?)?;
         let origin = Origin::Client { client, mid };
