@@ -242,13 +242,14 @@ fn wait_for_end(child: &mut Child) -> io::Result<std::process::ExitStatus> {
 #[test]
 fn an_interrupted_program_cleans_up_and_a_killed_one_is_swept_away_by_the_next() {
     let Some(_alone) = alone() else { return };
-    let (mut killed, _) = start_program(&[]);
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let left_behind = folder.path().join("killed.sock");
+    let (mut killed, _) = start_program(&["--control", &left_behind.display().to_string()]);
     let abandoned = killed.id();
     assert_eq!(namespaces_of(abandoned).len(), 6);
     killed.kill().and_then(|()| killed.wait()).expect("it can be killed");
     assert_eq!(namespaces_of(abandoned).len(), 6, "nobody cleaned up yet");
 
-    let folder = tempfile::tempdir().expect("a temporary directory");
     let file = folder.path().join("counters.json");
     let (mut child, ready) = start_program(&["--shuffle", "3", "--counters", &file.display().to_string()]);
     assert_eq!(namespaces_of(abandoned), Vec::<String>::new());

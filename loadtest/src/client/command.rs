@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "IO: reads the clock for the core, draws where the speech begins")]
 
 use std::{
+    io::Write,
     path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
@@ -104,14 +105,15 @@ pub async fn run(arguments: JoinArguments) -> anyhow::Result<ExitCode> {
     line.finish_and_clear();
     let client = client?;
     let report = client.report(Instant::now());
+    let mut out = std::io::stdout().lock();
     match arguments.json.as_deref() {
-        Some(file) if file.as_os_str() == "-" => println!("{}", serde_json::to_string_pretty(&report)?),
+        Some(file) if file.as_os_str() == "-" => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
         Some(file) => {
             let text = serde_json::to_string_pretty(&report)?;
             std::fs::write(file, text).with_context(|| format!("cannot write the report to {}", file.display()))?;
-            print_summary(&report);
+            print_summary(&mut out, &report)?;
         }
-        None => print_summary(&report),
+        None => print_summary(&mut out, &report)?,
     }
     let good = client.is_connected() && report.ended.is_none();
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
@@ -163,10 +165,11 @@ fn config(arguments: &JoinArguments) -> ClientConfig {
     }
 }
 
-fn print_summary(report: &Report) {
+fn print_summary(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
     let at = |ms: Option<f64>| ms.map_or_else(|| "-".into(), |ms| format!("{ms:.0} ms"));
     let join = &report.join;
-    println!(
+    writeln!(
+        out,
         "joined {} by {}: welcome {}, answer {}, ICE {}, DTLS {}, first packet {}, first frame {}",
         report.room,
         report.pop,
@@ -176,22 +179,28 @@ fn print_summary(report: &Report) {
         at(join.dtls_ms),
         at(join.first_packet_ms),
         at(join.first_frame_ms)
-    );
-    println!("sent {} packets; {} participants", report.sent.packets, report.participants);
+    )?;
+    writeln!(out, "sent {} packets; {} participants", report.sent.packets, report.participants)?;
     for slot in report.slots.iter().filter(|slot| slot.packets > 0) {
-        print!(
+        write!(
+            out,
             "slot {} {:?}: {} packets, {} lost, jitter {} ms, {} kbit/s",
             slot.mid, slot.kind, slot.packets, slot.lost, slot.jitter_ms, slot.bitrate_kbps
-        );
+        )?;
         if let Some(video) = &slot.video {
             let size = video.width.zip(video.height).map_or_else(String::new, |(w, h)| format!("{w}x{h}, "));
-            print!(", {size}{} frames/s, {} freezes ({} ms)", video.frames_per_second, video.freezes, video.freeze_ms);
+            write!(
+                out,
+                ", {size}{} frames/s, {} freezes ({} ms)",
+                video.frames_per_second, video.freezes, video.freeze_ms
+            )?;
         }
-        println!();
+        writeln!(out)?;
     }
     for error in &report.errors {
-        println!("error: {error}");
+        writeln!(out, "error: {error}")?;
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `loadtest wan`: makes a world, keeps it until its commands end or a signal comes, and takes it down.
 
 use std::{
+    io::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -28,7 +29,6 @@ const COUNTERS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Arguments of `loadtest wan`.
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = false)]
 pub struct WanArguments {
     #[command(flatten)]
     world: WorldArguments,
@@ -154,7 +154,7 @@ fn ctl(socket: &Path, request: &ControlRequest) -> anyhow::Result<ExitCode> {
     match control::ask(socket, request)? {
         ControlReply::Done => Ok(ExitCode::SUCCESS),
         ControlReply::Counters(counters) => {
-            println!("{}", serde_json::to_string_pretty(&counters)?);
+            writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&counters)?)?;
             Ok(ExitCode::SUCCESS)
         }
         ControlReply::Refused { problem } => bail!(exit::BadUsage(problem)),
