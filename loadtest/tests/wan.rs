@@ -119,7 +119,7 @@ fn round_trips_take_the_links_delay() {
     assert!(times[0] >= 40.0, "a packet was early: {} ms", times[0]);
     assert!(p50 < 42.0, "p50 {p50} ms");
     // Two cores may be compiling beside this; the bound catches a broken scheduler, the printed figure shows quality.
-    assert!(p99 < 60.0, "p99 {p99} ms");
+    assert!(p99 < 80.0, "p99 {p99} ms");
 }
 
 #[test]
@@ -144,19 +144,20 @@ fn loss_is_as_asked_and_counted() {
 #[test]
 fn the_rate_cap_holds_and_can_be_changed() {
     let Some(_alone) = alone() else { return };
-    let world = world("rtt_ms = 2\nrate_mbps = 2\nqueue_ms = 50");
+    let world = world("rtt_ms = 2\nrate_mbps = 2\nqueue_ms = 200");
     for mbps in [2.0, 8.0] {
         change(&world, LinkChange { rate_mbps: Some(mbps), ..LinkChange::default() });
         let (a, b) = (udp(&world, "a"), udp(&world, "b"));
         let to = b.local_addr().expect("it is bound");
-        // 20 Mbit/s for a second: far more than fits.
-        let sender = thread::spawn(move || send(&a, to, 2500, 972, Duration::from_micros(400)));
+        // 20 Mbit/s for 2 s: far more than fits. The queue bridges pauses of a sender on a busy machine.
+        let sender = thread::spawn(move || send(&a, to, 5000, 972, Duration::from_micros(400)));
         let arrived = receive_all(&b);
         sender.join().expect("the sender does not fail");
         let (first, last) = (arrived[0].1, arrived[arrived.len() - 1].1);
         let measured = (arrived.len() - 1) as f64 * 1000.0 * 8.0 / (last - first).as_secs_f64() / 1e6;
         println!("{measured:.2} Mbit/s through a cap of {mbps}");
-        assert!((measured / mbps - 1.0).abs() < 0.05, "{measured} Mbit/s through a cap of {mbps}");
+        // When the test's own thread first reads is off by scheduling: 10 % of 2 s is room for 200 ms of it.
+        assert!((measured / mbps - 1.0).abs() < 0.1, "{measured} Mbit/s through a cap of {mbps}");
     }
     assert!(counters(&world, "a", "b").dropped.queue_full > 0);
 }
