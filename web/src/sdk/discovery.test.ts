@@ -75,7 +75,7 @@ describe("discovery", () => {
     await found(world, { origin: "https://panama.example.org", asIf: "bogota" });
     expect(asked[0]).toBe("GET https://panama.example.org/v1/pops?as-if=bogota");
     expect(asked.filter((line) => line.endsWith("/v1/ping?as-if=bogota"))).toHaveLength(9);
-    expect(asked.at(-1)).toBe("POST https://panama.example.org/v1/measurements");
+    expect(asked.at(-1)).toBe("POST https://panama.example.org/v1/measurements?as-if=bogota");
   });
 });
 

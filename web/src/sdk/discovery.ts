@@ -40,7 +40,7 @@ export async function discover(environment: Environment, options: DiscoveryOptio
   const { door, list } = await firstAnswer(environment, options, query);
   const candidates = list.pops.filter((pop) => pop.state === "ready").slice(0, MAX_PROBED);
   const measured = await probeAll(environment, candidates, query);
-  void report(environment, door, measured);
+  void report(environment, door, query, measured);
   const probed = list.pops.map((pop): ProbedPop => ({ ...pop, measuredMs: measured.get(pop.id) }));
   return { pops: rank(probed, options.current), asIf: list.as_if };
 }
@@ -116,8 +116,13 @@ async function probeAll(
 }
 
 /** Tells the directory what was measured. It is a favour to later callers: nothing depends on its success. */
-async function report(environment: Environment, door: string, measured: Map<PopId, number>): Promise<void> {
+async function report(
+  environment: Environment,
+  door: string,
+  query: string,
+  measured: Map<PopId, number>,
+): Promise<void> {
   const measurements = [...measured].map(([pop, rtt]): Measurement => ({ pop, rtt_ms: Math.max(rtt, 0.1) }));
   if (measurements.length === 0) return;
-  await callDoor(environment, `${door}/v1/measurements`, jsonPost({ measurements })).catch(() => undefined);
+  await callDoor(environment, `${door}/v1/measurements${query}`, jsonPost({ measurements })).catch(() => undefined);
 }
