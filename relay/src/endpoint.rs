@@ -10,11 +10,12 @@ use std::{
 
 use quinn::{
     ClientConfig, ConnectionError, ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, ServerConfig,
-    TokioRuntime, TransportConfig, VarInt, congestion::BbrConfig, crypto::HmacKey, udp::UdpSocketState,
+    TokioRuntime, TransportConfig, VarInt, crypto::HmacKey, udp::UdpSocketState,
 };
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::{
+    congestion::LiveMedia,
     credentials::Credentials,
     health::{HEARTBEAT, Health, LOOK},
     identity::{PeerIdentity, Role},
@@ -25,8 +26,9 @@ use crate::{
 /// Ethernet and the usual tunnels; where it does not pass, QUIC finds the black hole and falls back to 1200
 /// (RFC 8899), and where more passes, it finds that too.
 pub const INITIAL_MTU_BYTES: u16 = 1350;
-/// Outgoing datagrams not yet sent, in bytes per connection: 50 ms at 20 Mbit/s. Full: see [`crate::link`].
-pub(crate) const DATAGRAM_SEND_BUFFER_BYTES: usize = 128 * 1024;
+/// Outgoing datagrams not yet sent, in bytes per connection: the keyframes of several streams at once, and 0.3 s at the
+/// least window of [`crate::congestion`] over 250 ms. Full: see [`crate::link`].
+const DATAGRAM_SEND_BUFFER_BYTES: usize = 512 * 1024;
 /// Incoming datagrams not yet read, in bytes per connection. Full: QUIC drops the oldest; the gap is repaired.
 const DATAGRAM_RECEIVE_BUFFER_BYTES: usize = 2 * 1024 * 1024;
 /// Bytes of one stream on their way: 1 MB/s over a quarter of a second. Full: the sender waits.
@@ -144,8 +146,8 @@ impl ConnectionIdGenerator for UnmarkedIds {
     }
 }
 
-/// In TLS 1.3 a client is done before the server has looked at its certificate. QUIC's `HANDSHAKE_DONE` says that it has
-/// (RFC 9001 section 4.1.2).
+/// In TLS 1.3 a client is done before the server has looked at its certificate. QUIC's `HANDSHAKE_DONE` says that it
+/// has (RFC 9001 section 4.1.2).
 async fn until_confirmed(connection: &quinn::Connection) -> Result<(), ConnectionError> {
     while connection.stats().frame_rx.handshake_done == 0 {
         if let Some(reason) = connection.close_reason() {
@@ -180,8 +182,7 @@ fn heard(connection: &quinn::Connection) -> u64 {
 fn transport(initial_mtu_bytes: u16) -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
-        // Cubic and NewReno lose most datagrams of a long path at 1 % loss.
-        .congestion_controller_factory(Arc::new(BbrConfig::default()))
+        .congestion_controller_factory(Arc::new(LiveMedia))
         .initial_mtu(initial_mtu_bytes)
         .initial_rtt(INITIAL_RTT)
         .keep_alive_interval(Some(HEARTBEAT))

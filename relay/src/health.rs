@@ -1,22 +1,22 @@
 //! Whether the other side is still there. Sans-IO: what was heard and the time go in, a verdict comes out.
 //!
 //! The heartbeat is QUIC's own PING and its acknowledgement (RFC 9000 section 19.2): either side sends one after
-//! [`HEARTBEAT`] of hearing nothing, and QUIC repeats it on its probe timer. A message of our own would say no more, and
-//! would be one more thing to lose. QUIC's idle timeout alone does not do: it may not fire before three probe
+//! [`HEARTBEAT`] of hearing nothing, and QUIC repeats it on its probe timer. A message of our own would say no more,
+//! and would be one more thing to lose. QUIC's idle timeout alone does not do: it may not fire before three probe
 //! timeouts (RFC 9000 section 10.1), more than two seconds on a new link around the world.
 
 use std::time::{Duration, Instant};
 
 /// After this long without a packet from the other side, one is asked for.
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(250);
-/// After this long without a packet from the other side, it is taken for dead: five heartbeats in a row and their repeats
-/// were lost.
+/// After this long without a packet from the other side, it is taken for dead: five heartbeats in a row and their
+/// repeats were lost.
 pub(crate) const SILENCE: Duration = Duration::from_millis(1500);
 /// How often to look.
 pub(crate) const LOOK: Duration = Duration::from_millis(100);
 
-/// The most silence one look may add. A process that was stopped for a while itself has heard nothing in that time either,
-/// and must not take the others for dead before it has read what they sent.
+/// The most silence one look may add. A process that was stopped for a while itself has heard nothing in that time
+/// either, and must not take the others for dead before it has read what they sent.
 const MOST_PER_LOOK: Duration = Duration::from_millis(200);
 
 /// What is known of the other side.

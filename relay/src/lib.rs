@@ -7,7 +7,7 @@
 //! | session         | door -> node   | bidirectional stream, JSON frames | 8192 streams per door; 256 kB per stream | the sender waits                   |
 //! | query           | door -> node   | bidirectional stream, one answer  | the same streams; 3 s                   | refused as busy                    |
 //! | control         | node <-> node  | one stream each way, JSON frames  | 16384 messages                          | the link is reset, both begin anew |
-//! | media, repair   | node <-> node  | datagrams                         | 4096 packets; 128 kB in QUIC            | the newest is dropped and counted  |
+//! | media, repair   | node <-> node  | datagrams                         | 4096 packets; 512 kB in QUIC            | the newest is dropped and counted  |
 //! | frame           | everyone       | u32 length, JSON                  | 1 MiB                                   | refused                            |
 //! | handshake       | strangers      | QUIC, mutual TLS 1.3              | 256 at once; 5 s                        | address check, then refusal        |
 //! | connection      | one identity   |                                   | 8                                       | refused                            |
@@ -18,11 +18,12 @@
 //! dialled must be the node that was meant. What is refused is counted by reason.
 //!
 //! A media node runs a [`Mesh`] on its [`Endpoint`]; a door holds a [`NodeClient`] for each media node of its PoP.
-//! Links come and go: [`MeshEvent::LinkUp`] and [`MeshEvent::LinkDown`] bracket everything of a link, state does not outlive
-//! it, and a new one begins with everything. Media lost on a link is repaired on it (module `repair`); it is handed
-//! on in the order in which it arrives, once.
+//! Links come and go: [`MeshEvent::LinkUp`] and [`MeshEvent::LinkDown`] bracket everything of a link, state does not
+//! outlive it, and a new one begins with everything. Media lost on a link is repaired on it (module `repair`); it is
+//! handed on in the order in which it arrives, once.
 
 mod backoff;
+mod congestion;
 mod credentials;
 mod development_ca;
 mod doors;

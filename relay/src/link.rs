@@ -4,7 +4,7 @@
 //! |------------------|-----------------------|------------------------------------------------------------------------|
 //! | link media       | [`MEDIA_QUEUE`]       | the newest packet is dropped, `relay_queue_full`                       |
 //! | link control     | [`CONTROL_QUEUE`]     | the link is reset: what was announced must not be lost, so both begin anew |
-//! | QUIC datagrams   | 128 kB                | the newest is held back, `relay_congested`; video first, see [`AUDIO_RESERVE_BYTES`] |
+//! | QUIC datagrams   | 512 kB                | the newest is held back, `relay_congested`, video before sound |
 //!
 //! What congestion holds back has its number and is held by the repair, so the other side may still ask for it.
 #![expect(clippy::disallowed_methods, reason = "IO: reads the clock for the core")]
@@ -45,7 +45,7 @@ pub const MEDIA_QUEUE: usize = 4096;
 /// Messages on their way to the link's task: a node's whole roster fits.
 pub const CONTROL_QUEUE: usize = 16_384;
 /// The part of QUIC's datagram buffer that only sound may use, so that video gives way before sound does.
-const AUDIO_RESERVE_BYTES: usize = 16 * 1024;
+const AUDIO_RESERVE_BYTES: usize = 32 * 1024;
 /// What one datagram takes of QUIC's buffer beyond its own length; on the safe side.
 const DATAGRAM_OVERHEAD_BYTES: usize = 64;
 /// Packets taken from the queue at once.
@@ -83,8 +83,8 @@ impl Link {
         &self.0.peer.pop
     }
 
-    /// Sends a control message, in order and without loss. Never blocks. When the queue is full the link is reset: it comes
-    /// down, up again, and begins with everything.
+    /// Sends a control message, in order and without loss. Never blocks. When the queue is full the link is reset: it
+    /// comes down, up again, and begins with everything.
     pub fn control(&self, message: PeerMessage) -> Result<(), LinkFull> {
         self.0.control.try_send(message).map_err(|error| {
             if matches!(error, mpsc::error::TrySendError::Full(_)) {
@@ -94,8 +94,8 @@ impl Link {
         })
     }
 
-    /// Sends a packet as the stream the peer chose for it. Never blocks, from any thread. When the queue is full the packet
-    /// is dropped and counted.
+    /// Sends a packet as the stream the peer chose for it. Never blocks, from any thread. When the queue is full the
+    /// packet is dropped and counted.
     pub fn media(&self, stream: StreamId, packet: MediaPacket) -> Result<(), LinkFull> {
         self.0.media.try_send((stream, packet)).map_err(|error| {
             match error {

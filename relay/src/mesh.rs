@@ -1,8 +1,8 @@
 //! The full mesh of links between media nodes, and the doors that come to this one.
 //!
-//! Of two nodes the one with the smaller [`NodeId`] dials, so that there is one link between them. A newer connection of the
-//! same node takes the place of the older one: it is a node that restarted, or that has seen the old one die before we
-//! did. Both sides must have each other among their peers.
+//! Of two nodes the one with the smaller [`NodeId`] dials, so that there is one link between them. A newer connection
+//! of the same node takes the place of the older one: it is a node that restarted, or that has seen the old one die
+//! before we did. Both sides must have each other among their peers.
 #![expect(clippy::disallowed_methods, reason = "IO: measures how long links stood, draws the backoff's jitter")]
 
 use std::{
@@ -91,8 +91,8 @@ pub struct Mesh {
 
 impl Mesh {
     /// Starts it. `peers` may change at any time and may hold this node itself; `events` is called from relay tasks and
-    /// must not block; `doors` is the queue of what doors want, with a bound of the caller's (full: the door waits up to
-    /// 3 s and is then told that the node is busy).
+    /// must not block; `doors` is the queue of what doors want, with a bound of the caller's (full: the door waits up
+    /// to 3 s and is then told that the node is busy).
     pub fn start(
         endpoint: Endpoint,
         peers: watch::Receiver<Vec<PeerAddress>>,

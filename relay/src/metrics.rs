@@ -2,7 +2,8 @@
 
 use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, core::Collector};
 
-/// RTP packets, wherever they go: shared by the relay (`hop="relay"`) and the media node (`hop="client"`), registered once.
+/// RTP packets, wherever they go: shared by the relay (`hop="relay"`) and the media node (`hop="client"`), registered
+/// once.
 #[derive(Clone, Debug)]
 pub struct PacketMetrics {
     /// `isthmus_rtp_packets_total{direction="in|out",hop="client|relay"}`.

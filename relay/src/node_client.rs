@@ -53,8 +53,8 @@ struct State {
 }
 
 impl NodeClient {
-    /// Begins to dial `node`, a media node of this door's own PoP, at `addr`, and goes on until it is closed. Must be called within
-    /// a tokio runtime.
+    /// Begins to dial `node`, a media node of this door's own PoP, at `addr`, and goes on until it is closed. Must be
+    /// called within a tokio runtime.
     pub fn start(endpoint: Endpoint, node: NodeId, addr: SocketAddr) -> Self {
         let identity = PeerIdentity { role: Role::Sfu, node, pop: endpoint.identity().pop.clone() };
         let state = Arc::new(State { connection: watch::Sender::new(None), up: watch::Sender::new(false) });

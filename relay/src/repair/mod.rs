@@ -1,7 +1,7 @@
 //! Loss on a link is repaired on the link. Sans-IO: packets, datagrams and the time go in, datagrams and packets come
 //! out.
 //!
-//! The sender numbers the datagrams of each stream and holds them for a second; the receiver finds the gaps and asks
+//! The sender numbers the datagrams of each stream and holds them for a while; the receiver finds the gaps and asks
 //! (NACK) until what is missing has come or is too old. Packets are handed on as they come: whoever plays them has a
 //! buffer that orders them, and holding one stream's packets back here would only add the link's worst delay to all.
 //! The encoding is [`isthmus_protocol::media`].
@@ -21,7 +21,7 @@ pub(crate) use sender::{NotSent, Sender};
 
 /// Streams in one direction of a link. Full: a new one is refused and its packets counted as dropped.
 pub(crate) const MAX_STREAMS: usize = 4096;
-/// A datagram older than this is neither held nor asked for: no player waits longer.
+/// A datagram missing for longer than this is not asked for any more: no player waits longer.
 pub(crate) const MAX_AGE: Duration = Duration::from_secs(1);
 /// The least time between two passes over the streams.
 pub(crate) const TICK: Duration = Duration::from_millis(5);

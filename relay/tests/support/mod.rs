@@ -112,8 +112,8 @@ impl Node {
         self.runtime.as_ref().unwrap().block_on(mesh.close());
     }
 
-    /// Ends it and starts it again with the same certificate on the same port. Within one process nothing dies as by SIGKILL:
-    /// it is behind a black hole that nobody hears its last words.
+    /// Ends it and starts it again with the same certificate on the same port. Within one process nothing dies as by
+    /// SIGKILL: it is behind a black hole that nobody hears its last words.
     pub fn restart(self) -> Self {
         let (credentials, addr) = (self.credentials.clone(), self.addr);
         drop(self);
