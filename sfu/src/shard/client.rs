@@ -82,6 +82,8 @@ pub(super) struct Client {
     /// When something authentic came last.
     pub last_received: Instant,
     pub estimate_kbps: Option<u32>,
+    /// The estimate that the client was last told.
+    pub told_kbps: u32,
     /// When str0m wants to be woken.
     pub timeout: Instant,
     /// The earliest wake-up that the shard has noted for it.
@@ -121,6 +123,7 @@ impl Client {
             joined: now,
             last_received: now,
             estimate_kbps: None,
+            told_kbps: 0,
             timeout: now,
             scheduled: None,
             touched: false,

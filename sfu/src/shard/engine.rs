@@ -296,7 +296,10 @@ impl Engine {
 
     fn estimated(&mut self, key: ClientKey, kbps: u32, now: Instant) {
         self.in_room_of(key, |room| room.estimate(key, kbps));
-        if let Some(client) = self.clients.get_mut(key.0) {
+        // Estimates come many times a second; people are told of those that differ by more than a tenth.
+        let is_news = |client: &Client| client.told_kbps.abs_diff(kbps) > client.told_kbps / 10;
+        if let Some(client) = self.clients.get_mut(key.0).filter(|client| is_news(client)) {
+            client.told_kbps = kbps;
             // If the door is too slow to take it the client is detached, which `tell` has done already.
             let _ = client.tell(ServerMessage::Bandwidth { estimate_kbps: kbps }, now);
         }
