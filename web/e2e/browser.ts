@@ -136,7 +136,7 @@ export class Participant {
   }
 
   /** The longest time without a new picture from now on, by the page's own clock, looked at ten times a second. */
-  longestGap(watchMs: number): Promise<{ gapMs: number; resumed: boolean }> {
+  longestGap(watchMs: number): Promise<{ gapMs: number; resumed: boolean; timeline: string[] }> {
     return this.page.evaluate(async (watchFor) => {
       // All of this runs in the page, where nothing of this file is known.
       // oxlint-disable-next-line unicorn/consistent-function-scoping
@@ -146,6 +146,16 @@ export class Participant {
         return rows.reduce((total, row) => total + (row.framesDecoded ?? 0), 0);
       };
       const startedMs = performance.now();
+      const timeline: string[] = [];
+      const note = (what: string) => timeline.push(`${Math.round(performance.now() - startedMs)} ms ${what}`);
+      const room = (window as Internals).__isthmus?.room;
+      room?.on("connectionStateChanged", (state) =>
+        note(`${state.phase} ${state.pop} signalling ${state.signalling} media ${state.media}`),
+      );
+      room?.on("slotsChanged", () => {
+        const publications = room.participants.flatMap((participant) => participant.publications);
+        note(`slots ${publications.map(({ source, slotState }) => `${source} ${slotState}`).join(", ")}`);
+      });
       let lastNewMs = startedMs;
       let frames = await decoded();
       let gapMs = 0;
@@ -154,13 +164,14 @@ export class Participant {
         const now = await decoded();
         // A new connection counts from zero again: any change is a new picture.
         if (now !== frames && now > 0) {
+          if (performance.now() - lastNewMs > 500) note(`picture after ${Math.round(performance.now() - lastNewMs)} ms`);
           gapMs = Math.max(gapMs, performance.now() - lastNewMs);
           lastNewMs = performance.now();
           frames = now;
         }
       }
       const sinceMs = performance.now() - lastNewMs;
-      return { gapMs: Math.round(Math.max(gapMs, sinceMs)), resumed: sinceMs < 1000 };
+      return { gapMs: Math.round(Math.max(gapMs, sinceMs)), resumed: sinceMs < 1000, timeline };
     }, watchMs);
   }
 

@@ -73,10 +73,10 @@ describe("when a PoP is killed", () => {
     const gap = ana.longestGap(12_000);
     cluster.kill("panama");
     await noticed;
-    const { gapMs, resumed } = await gap;
+    const { gapMs, resumed, timeline } = await gap;
     process.stdout.write(`calls-across-pops gap after SIGKILL of a PoP: ${gapMs} ms\n`);
     expect(resumed, "pictures after the kill").toBe(true);
-    expect(gapMs).toBeLessThanOrEqual(MAX_GAP_MS);
+    expect(gapMs, timeline.join("\n")).toBeLessThanOrEqual(MAX_GAP_MS);
     expect(await ana.phase()).toBe("connected");
     expect(await ana.pop()).not.toBe("panama");
     await cluster.restarted("panama");

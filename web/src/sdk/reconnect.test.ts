@@ -100,6 +100,17 @@ describe("a lost socket", () => {
     expect(run.wake().at(run.nowMs + 3, UNREACHABLE).commands).toEqual([open("panama", "restart")]);
   });
 
+  test("whose media falls into doubt after two refusals: the next PoP at once, not after the next attempt", () => {
+    const run = connected().at(1000, { type: "socketLost" }).at(1003, UNREACHABLE).wake().at(1310, UNREACHABLE);
+    expect(run.at(1600, { type: "mediaUnknown" }).commands).toEqual([open("panama", "restart")]);
+  });
+
+  test("answered by a door that then says nothing has little time while the media is in doubt", () => {
+    const run = connected().at(1000, { type: "mediaUnknown" }, { type: "socketLost" });
+    expect(run.wake().commands).toEqual([open("panama", "restart")]);
+    expect(run.nowMs).toBe(1000 + MEDIA_PATIENCE_MS);
+  });
+
   test("that stays lost is given up before the node forgets the stay, although media flows", () => {
     const run = connected().at(0, { type: "socketLost" });
     while (run.state.phase === "resuming") {

@@ -121,7 +121,7 @@ export function advance(state: ReconnectState, event: ReconnectEvent, moment: Mo
     case "mediaUp":
       return settle({ ...state, media: "up" }, moment);
     case "mediaUnknown":
-      return stay(state.media === "up" ? { ...state, media: "unknown" } : state);
+      return state.media === "up" ? onMediaUnknown({ ...state, media: "unknown" }, moment) : stay(state);
     case "mediaLost":
       return onMediaLost({ ...state, media: "lost" }, moment);
     case "socketLost":
@@ -168,21 +168,36 @@ function onMediaLost(state: ReconnectState, moment: Moment): Step {
       return stay({ ...limited, phase: "resuming", failures: 0, sinceMs: moment.nowMs }, { type: "restartIce" });
     case "resuming":
       if (state.signalling === "up") return stay(state);
-      // The door has refused already: with the media gone too, the PoP is dead.
-      if (state.failures > 0) return elsewhere(state, moment);
+      if (isDead(state)) return elsewhere(state, moment);
       return state.signalling === "opening" ? stay(limited) : stay(state);
     default:
       return stay(state);
   }
 }
 
+/** Nothing flows that would have to: the media no longer speaks for a PoP whose door is silent. */
+function onMediaUnknown(state: ReconnectState, moment: Moment): Step {
+  if (state.phase !== "resuming" || state.signalling === "up") return stay(state);
+  if (isDead(state)) return elsewhere(state, moment);
+  return stay(state.signalling === "opening" ? { ...state, wakeAtMs: moment.nowMs + MEDIA_PATIENCE_MS } : state);
+}
+
+/** Media that flows keeps a PoP alive whatever its door says; media that is gone, or says nothing, does not. */
+function isDead({ media, failures }: ReconnectState): boolean {
+  return (media === "lost" && failures >= 1) || (media === "unknown" && failures >= 2);
+}
+
+/** Opens a socket to the same PoP; without media there is less time for it. */
+function resume(state: ReconnectState, pop: PopId, { nowMs }: Moment): Step {
+  const wakeAtMs = state.media === "up" ? undefined : nowMs + MEDIA_PATIENCE_MS;
+  return stay({ ...state, phase: "resuming", signalling: "opening", wakeAtMs }, { type: "open", pop, attempt: "resume" });
+}
+
 function onSocketLost(state: ReconnectState, moment: Moment): Step {
   if (state.signalling !== "up" || state.pop === undefined) return stay(state);
   if (state.phase === "connecting" || state.phase === "restarting") return nextPop(state, moment);
-  const resuming = { ...state, phase: "resuming", signalling: "opening", failures: 0 } as const;
   const sinceMs = state.phase === "resuming" ? state.sinceMs : moment.nowMs;
-  const wakeAtMs = state.media === "lost" ? moment.nowMs + MEDIA_PATIENCE_MS : undefined;
-  return stay({ ...resuming, sinceMs, wakeAtMs }, { type: "open", pop: state.pop, attempt: "resume" });
+  return resume({ ...state, failures: 0, sinceMs }, state.pop, moment);
 }
 
 function onFailed(state: ReconnectState, failure: Failure, moment: Moment): Step {
@@ -192,10 +207,9 @@ function onFailed(state: ReconnectState, failure: Failure, moment: Moment): Step
   if (failure.kind === "session_gone") return again(state, moment);
   if (failure.kind === "busy") return elsewhere(state, moment);
 
-  const failures = state.failures + 1;
-  const dead = state.media === "lost" || (state.media === "unknown" && failures >= 2);
-  if (dead || moment.nowMs - state.sinceMs >= RESUME_PATIENCE_MS) return elsewhere(state, moment);
-  return wait({ ...state, failures }, moment);
+  const failed = { ...state, failures: state.failures + 1 };
+  if (isDead(failed) || moment.nowMs - state.sinceMs >= RESUME_PATIENCE_MS) return elsewhere(failed, moment);
+  return wait(failed, moment);
 }
 
 function onNetworkChanged(state: ReconnectState, moment: Moment): Step {
@@ -207,8 +221,8 @@ function onTimer(state: ReconnectState, moment: Moment): Step {
   switch (state.phase) {
     case "resuming":
       if (state.media === "lost") return elsewhere(state, moment);
-      if (state.signalling !== "waiting" || state.pop === undefined) return stay(state);
-      return stay({ ...state, signalling: "opening" }, { type: "open", pop: state.pop, attempt: "resume" });
+      if (state.signalling === "waiting" && state.pop !== undefined) return resume(state, state.pop, moment);
+      return state.signalling === "opening" && state.media === "unknown" ? elsewhere(state, moment) : stay(state);
     case "connecting":
     case "restarting":
       if (state.signalling === "waiting") return nextPop({ ...state, tried: [] }, moment);
