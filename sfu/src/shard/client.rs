@@ -92,7 +92,7 @@ pub(super) struct Client {
     pub touched: bool,
     /// A test wants to see what a fault in the library does.
     #[cfg(test)]
-    pub panic_at_next_datagram: bool,
+    pub injected_panic: Option<&'static str>,
     rtc: Rtc,
     sources: FxHashMap<Ssrc, (Mid, Option<Rid>)>,
     codecs: FxHashMap<Pt, Codec>,
@@ -128,7 +128,7 @@ impl Client {
             scheduled: None,
             touched: false,
             #[cfg(test)]
-            panic_at_next_datagram: false,
+            injected_panic: None,
             rtc,
             sources: FxHashMap::default(),
             codecs: FxHashMap::default(),
@@ -176,8 +176,8 @@ impl Client {
     pub(super) fn receive(&mut self, now: Instant, receive: Receive<'_>) -> Result<bool, Panicked> {
         let input = Input::Receive(now, receive);
         #[cfg(test)]
-        if self.panic_at_next_datagram {
-            return self.guarded(|_| panic!("injected by a test"));
+        if let Some(message) = self.injected_panic {
+            return self.guarded(|_| panic!("{message}"));
         }
         self.guarded(|rtc| rtc.handle_input(input).is_ok())
     }

@@ -139,10 +139,10 @@ impl World {
         while self.now < until {
             self.now += STEP;
             self.listen();
-            self.from_peers();
+            self.carry_to_shard();
             self.engine.wake(self.now);
             self.engine.settle(self.now);
-            self.to_peers();
+            self.carry_to_peers();
         }
     }
 
@@ -167,7 +167,7 @@ impl World {
         }
     }
 
-    fn from_peers(&mut self) {
+    fn carry_to_shard(&mut self) {
         for peer in &mut self.peers {
             peer.rtc.handle_input(Input::Timeout(self.now)).expect("time goes on");
             loop {
@@ -185,7 +185,7 @@ impl World {
         }
     }
 
-    fn to_peers(&mut self) {
+    fn carry_to_peers(&mut self) {
         let egress = std::mem::take(&mut self.engine.egress);
         let mut offset = 0;
         for outbound in &egress.datagrams {
@@ -234,7 +234,10 @@ impl World {
     fn drops(&mut self, reason: &str) -> u64 {
         self.engine.counters.publish();
         let families = self.registry.gather();
-        let metric = families.iter().filter(|f| f.name() == "isthmus_drops_total").flat_map(|f| f.get_metric());
+        let metric = families
+            .iter()
+            .filter(|f| f.name() == "isthmus_drops_total")
+            .flat_map(prometheus::proto::MetricFamily::get_metric);
         let matching = metric.filter(|m| m.get_label().iter().any(|label| label.value() == reason));
         matching.map(|m| m.get_counter().get_value() as u64).sum()
     }
@@ -273,7 +276,7 @@ fn a_panic_in_one_session_ends_that_participant_alone() {
     world.join("cleo");
     world.run_until(Duration::from_secs(5), "the third connected", |w| w.peers[2].connected);
     let cleo = world.key(2);
-    world.engine.clients[cleo.0].panic_at_next_datagram = true;
+    world.engine.clients[cleo.0].injected_panic = Some("injected by a test");
     world.run(Duration::from_secs(4));
     assert!(!world.engine.by_participant.contains_key(&world.peers[2].participant), "the participant is ended");
     assert!(world.peers[2].heard.contains(&ServerMessage::Ended { reason: LeaveReason::Fault }));

@@ -218,8 +218,8 @@ impl Room {
     /// those whose path gets worse.
     fn tell_publisher(&mut self, track: TrackKey, useful_here: usize, now: Instant) {
         let publication = &mut self.publications[track.0];
-        let useful_there = publication.peers_use.iter().map(|(_, useful)| *useful).max().unwrap_or(0);
-        for layer in publication.layers.iter_mut().take(useful_here.max(useful_there)) {
+        let used_by_peers = publication.peers_use.iter().map(|(_, useful)| *useful).max().unwrap_or(0);
+        for layer in publication.layers.iter_mut().take(useful_here.max(used_by_peers)) {
             layer.last_used = Some(now);
         }
         let lingers = |at: &Instant| now.saturating_duration_since(*at) < LAYER_LINGER;
