@@ -305,10 +305,11 @@ impl Client {
         })
     }
 
-    /// The bandwidth that the client's slots could use, for the estimator to look for.
-    pub(super) fn set_desired_kbps(&mut self, kbps: u32) -> Result<(), Panicked> {
-        let desired = Bitrate::kbps(u64::from(kbps) * 5 / 4);
-        self.guarded(|rtc| rtc.bwe().set_bitrate(Bitrate::ZERO, desired))
+    /// What the client's slots could use and what the next picture takes, for the estimator to look for; with a quarter
+    /// more, since a layer is only raised where there is room to spare.
+    pub(super) fn set_needs(&mut self, desired_kbps: u32, minimum_kbps: u32) -> Result<(), Panicked> {
+        let with_margin = |kbps: u32| Bitrate::kbps(u64::from(kbps) * 5 / 4);
+        self.guarded(|rtc| rtc.bwe().set_bitrate(with_margin(minimum_kbps), with_margin(desired_kbps)))
     }
 
     pub(super) fn disconnect(&mut self) {

@@ -371,8 +371,8 @@ impl Engine {
                 let asked = self.clients.get_mut(client.0).map(|state| state.request_keyframe(mid, rid));
                 self.after(client, asked.as_ref(), now);
             }
-            Effect::DesiredBandwidth { client, kbps } => {
-                let asked = self.clients.get_mut(client.0).map(|state| state.set_desired_kbps(kbps));
+            Effect::Bandwidth { client, desired_kbps, minimum_kbps } => {
+                let asked = self.clients.get_mut(client.0).map(|state| state.set_needs(desired_kbps, minimum_kbps));
                 self.after(client, asked.as_ref(), now);
             }
             Effect::Ended { client, reason } => self.end(client, reason, now),

@@ -90,12 +90,15 @@ pub enum Effect {
         /// The layer.
         rid: Option<Rid>,
     },
-    /// The bandwidth a client's slots could use, for its estimator to look for.
-    DesiredBandwidth {
+    /// What a client's slots need, for its estimator to look for.
+    Bandwidth {
         /// The receiver.
         client: ClientKey,
-        /// In kbit/s.
-        kbps: u32,
+        /// What they could use, in kbit/s.
+        desired_kbps: u32,
+        /// What it takes to send a picture that is paused, in kbit/s; 0 if none is. Padding finds out whether the path
+        /// carries it: a path on which little is sent tells little.
+        minimum_kbps: u32,
     },
     /// A client's stay is over; its session is to be ended.
     Ended {

@@ -26,6 +26,9 @@ const ASSUMED_SIMULCAST_KBPS: u32 = 150;
 const ASSUMED_SINGLE_KBPS: u32 = 500;
 /// After a slot was lowered it is not raised for this long, so that it does not flap.
 const RAISE_PAUSE: Duration = Duration::from_secs(3);
+/// A picture is paused only after the path has been too narrow even for its lowest layer for this long: one low estimate,
+/// such as on a machine that was busy for a moment, would otherwise cost seconds without a picture.
+const PAUSE_AFTER: Duration = Duration::from_secs(1);
 /// The height a receiver that says nothing is taken to show video at, in pixels.
 const DEFAULT_HEIGHT: u16 = 720;
 
@@ -56,6 +59,8 @@ pub(super) struct Slot {
     pub height: u16,
     state: SlotState,
     not_raised_before: Option<Instant>,
+    /// Since when the path has been too narrow for the lowest layer.
+    starved_since: Option<Instant>,
 }
 
 impl Slot {
@@ -70,6 +75,7 @@ impl Slot {
             height: DEFAULT_HEIGHT,
             state: SlotState::Live,
             not_raised_before: None,
+            starved_since: None,
         }
     }
 
@@ -86,7 +92,17 @@ impl Slot {
         self.rewriter.switch();
     }
 
-    fn aim(&mut self, layer: Option<usize>, now: Instant) {
+    /// Takes the layer that the path was found to carry, the `lowest` of the track for a while if it was none.
+    fn aim(&mut self, layer: Option<usize>, lowest: usize, now: Instant) {
+        if layer.is_some() {
+            self.starved_since = None;
+        } else if self.target.is_some() {
+            let since = *self.starved_since.get_or_insert(now);
+            if now.saturating_duration_since(since) < PAUSE_AFTER {
+                self.target = Some(lowest);
+                return;
+            }
+        }
         let lowered = self.target.is_some() && layer < self.target;
         if lowered {
             self.not_raised_before = Some(now + RAISE_PAUSE);
@@ -110,6 +126,7 @@ pub(super) struct Receiver {
     view: Option<Vec<Tile>>,
     estimate_kbps: Option<u32>,
     desired_kbps: u32,
+    minimum_kbps: u32,
     /// The client is to be told what stands in its slots.
     pub changed: bool,
 }
@@ -313,10 +330,10 @@ impl Room {
         let candidates: Vec<usize> = self.slots_by_importance(client);
         let wishes: Vec<Wish> = candidates.iter().map(|index| self.wish(client, *index, now)).collect();
         let chosen = allocate(budget, &wishes);
-        let ideal = wishes.iter().map(Wish::ideal_kbps).sum::<u32>() + voices * AUDIO_KBPS;
-        self.announce_desire(client, ideal);
-        for (index, layer) in candidates.into_iter().zip(chosen) {
-            self.aim_slot(client, index, layer, now);
+        self.announce_needs(client, voices * AUDIO_KBPS, &wishes, &chosen);
+        for ((index, layer), wish) in candidates.into_iter().zip(chosen).zip(&wishes) {
+            let lowest = wish.layers.first().map_or(0, |(layer, _)| *layer);
+            self.aim_slot(client, index, layer, lowest, now);
         }
         let Some(receiver) = self.receivers.get_mut(&client) else { return };
         for slot in &mut receiver.audio {
@@ -366,12 +383,12 @@ impl Room {
         Wish { layers, height, current }
     }
 
-    fn aim_slot(&mut self, client: ClientKey, index: usize, layer: Option<usize>, now: Instant) {
+    fn aim_slot(&mut self, client: ClientKey, index: usize, layer: Option<usize>, lowest: usize, now: Instant) {
         let Some(receiver) = self.receivers.get_mut(&client) else { return };
         let slot = &mut receiver.video[index];
         let raises = layer > slot.target && slot.target.is_some();
         if !(raises && slot.not_raised_before.is_some_and(|at| now < at)) {
-            slot.aim(layer, now);
+            slot.aim(layer, lowest, now);
         }
         let state = if slot.target.is_some() { SlotState::Live } else { SlotState::Paused };
         receiver.changed |= slot.state != state;
@@ -382,11 +399,20 @@ impl Room {
         }
     }
 
-    fn announce_desire(&mut self, client: ClientKey, kbps: u32) {
+    /// Tells the estimator what to look for, when that changed by more than a tenth.
+    fn announce_needs(&mut self, client: ClientKey, audio_kbps: u32, wishes: &[Wish], chosen: &[Option<usize>]) {
         let Some(receiver) = self.receivers.get_mut(&client) else { return };
-        if kbps.abs_diff(receiver.desired_kbps) > receiver.desired_kbps / 10 {
-            receiver.desired_kbps = kbps;
-            self.effects.push(Effect::DesiredBandwidth { client, kbps });
+        let desired_kbps = audio_kbps + wishes.iter().map(Wish::ideal_kbps).sum::<u32>();
+        let sent = |(wish, layer): (&Wish, &Option<usize>)| {
+            wish.layers.iter().find(|(index, _)| Some(*index) == *layer).map_or(0, |(_, layer)| layer.kbps)
+        };
+        let paused = wishes.iter().zip(chosen).filter(|(_, layer)| layer.is_none());
+        let next = paused.filter_map(|(wish, _)| wish.layers.first()).map(|(_, layer)| layer.kbps).min();
+        let minimum_kbps = next.map_or(0, |next| audio_kbps + next + wishes.iter().zip(chosen).map(sent).sum::<u32>());
+        let differs = |told: u32, now: u32| told.abs_diff(now) > told / 10;
+        if differs(receiver.desired_kbps, desired_kbps) || differs(receiver.minimum_kbps, minimum_kbps) {
+            (receiver.desired_kbps, receiver.minimum_kbps) = (desired_kbps, minimum_kbps);
+            self.effects.push(Effect::Bandwidth { client, desired_kbps, minimum_kbps });
         }
     }
 

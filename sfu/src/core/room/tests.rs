@@ -35,6 +35,8 @@ struct Cluster {
     now: Instant,
     in_flight: VecDeque<(NodeId, NodeId, PeerMessage)>,
     relayed: usize,
+    /// The number of the next packet.
+    sequence: u16,
 }
 
 impl Cluster {
@@ -51,7 +53,13 @@ impl Cluster {
                 received: Vec::new(),
             }
         };
-        Self { nodes: names.iter().map(node).collect(), now: Instant::now(), in_flight: VecDeque::new(), relayed: 0 }
+        Self {
+            nodes: names.iter().map(node).collect(),
+            now: Instant::now(),
+            in_flight: VecDeque::new(),
+            relayed: 0,
+            sequence: 0,
+        }
     }
 
     fn join(&mut self, at: usize, client: usize, name: &str) {
@@ -126,7 +134,7 @@ impl Cluster {
             Effect::Signal { client, message } => node.signals.push((client, message)),
             Effect::Peer { node: to, message } => self.in_flight.push_back((node.id.clone(), to, message)),
             Effect::Keyframe { client, rid, .. } => node.keyframes_asked.push((client, rid)),
-            Effect::DesiredBandwidth { .. } | Effect::Ended { .. } => {}
+            Effect::Bandwidth { .. } | Effect::Ended { .. } => {}
         }
     }
 
@@ -156,11 +164,14 @@ impl Cluster {
 
     /// A second of 50 voice packets and 30 pictures a layer, every one a keyframe if one was asked for.
     fn second_of_media(&mut self, at: usize, client: usize, rids: &[&str]) {
+        let first = self.sequence;
+        self.sequence = first.wrapping_add(50);
         for step in 0..50u16 {
-            self.send(at, client, VOICE, None, &voice(step));
+            let sequence = first.wrapping_add(step);
+            self.send(at, client, VOICE, None, &voice(sequence));
             if step % 5 < 3 {
                 for (layer, rid) in rids.iter().enumerate() {
-                    let packet = picture(step, 150 << layer, step == 0 || step == 25);
+                    let packet = picture(sequence, 150 << layer, step == 0 || step == 25);
                     self.send(at, client, PICTURE, Some(*rid), &packet);
                 }
             }
@@ -288,6 +299,33 @@ fn a_slow_receiver_gets_the_low_layer_and_a_fast_one_the_high() {
     };
     assert_eq!(rid(&cluster, 2).as_deref(), Some("q"));
     assert_eq!(rid(&cluster, 3).as_deref(), Some("f"));
+}
+
+#[test]
+fn a_moment_of_doubt_pauses_nothing_and_a_narrow_path_does() {
+    let mut cluster = Cluster::new(&["panama"]);
+    cluster.join(0, 1, "ana");
+    cluster.publish(0, 1, &RIDS);
+    cluster.join(0, 2, "ben");
+    cluster.offer_slots(0, 2, 1);
+    cluster.nodes[0].room.estimate(ClientKey(2), 1_000);
+    cluster.second_of_media(0, 1, &RIDS);
+    let pictures = |cluster: &mut Cluster, estimates: &[u32]| {
+        let before = cluster.got(0, 2, "Video0");
+        for kbps in estimates {
+            cluster.nodes[0].room.estimate(ClientKey(2), *kbps);
+            cluster.second_of_media(0, 1, &RIDS);
+        }
+        cluster.got(0, 2, "Video0") - before
+    };
+    assert!(pictures(&mut cluster, &[70]) >= 15, "half a second and more goes on, if in the lowest layer");
+    let goes_on = pictures(&mut cluster, &[1_000, 1_000]);
+    assert!(goes_on >= 40, "{goes_on} of 60 pictures");
+    pictures(&mut cluster, &[70, 70]);
+    assert_eq!(pictures(&mut cluster, &[70]), 0, "paused, so that the voice comes through");
+    let slots = cluster.last_slots(0, 2);
+    assert!(slots.iter().filter_map(|slot| slot.content.as_ref()).any(|content| content.state == SlotState::Paused));
+    assert!(pictures(&mut cluster, &[1_000, 1_000]) > 0, "and comes back");
 }
 
 #[test]
