@@ -1,48 +1,61 @@
 import { spawn, type ChildProcess } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
 import type { PopList } from "@/sdk/protocol.gen";
 
-import { eventually } from "./browser";
+import { get } from "./door";
+import { eventually } from "./waiting";
 
 const REPOSITORY = new URL("../..", import.meta.url).pathname;
-const PROGRAM = process.env["ISTHMUS_BIN"] ?? join(REPOSITORY, "target/debug/isthmus");
 const READY_WITHIN_MS = 60_000;
 
 /** A development cluster of real processes, on free ports, in a folder of its own. */
 export class Cluster {
-  /** Origins of the doors by PoP. */
-  readonly doors: ReadonlyMap<string, string>;
   readonly #process: ChildProcess;
   readonly #state: string;
   readonly #temporary: boolean;
+  /** Origins of the doors by PoP. */
+  #doors: ReadonlyMap<string, string> = new Map();
 
-  private constructor(process: ChildProcess, state: string, temporary: boolean, doors: ReadonlyMap<string, string>) {
-    this.#process = process;
-    this.#state = state;
-    this.#temporary = temporary;
-    this.doors = doors;
+  private constructor(domain: string | undefined) {
+    const given = process.env["ISTHMUS_STATE_DIR"];
+    this.#temporary = given === undefined;
+    this.#state = given ?? mkdtempSync(join(tmpdir(), "isthmus-e2e-"));
+    const web = join(REPOSITORY, "web/dist");
+    const flags = ["--state", this.#state, "--base-port", "0", "--web", web];
+    if (domain !== undefined) flags.push("--https", "--domain", domain);
+    this.#process = spawn(program(), ["dev", ...flags], { cwd: REPOSITORY, stdio: ["ignore", "pipe", "inherit"] });
   }
 
-  /** Starts one and waits for its `ready`. The folder is ISTHMUS_STATE_DIR, or a new one that goes with the cluster. */
-  static async start(): Promise<Cluster> {
-    const given = process.env["ISTHMUS_STATE_DIR"];
-    const state = given ?? mkdtempSync(join(tmpdir(), "isthmus-e2e-"));
-    const child = spawn(PROGRAM, ["dev", "--state", state, "--base-port", "0", "--web", join(REPOSITORY, "web/dist")], {
-      cwd: REPOSITORY,
-      stdio: ["ignore", "pipe", "inherit"],
-    });
-    const doors = await ready(child);
-    // A PoP's entry travels to the other stores with the replicator's delay.
-    for (const door of doors.values()) await eventually(() => lists(door, doors.size), 15_000, `${door} lists every PoP`);
-    return new Cluster(child, state, given === undefined, doors);
+  /**
+   * Starts one and waits until each door knows every PoP. With a domain the doors are hosts of it and speak HTTPS.
+   * The folder is ISTHMUS_STATE_DIR, or a new one that goes with the cluster.
+   */
+  static async start(domain?: string): Promise<Cluster> {
+    const cluster = new Cluster(domain);
+    try {
+      cluster.#doors = await ready(cluster.#process);
+      // A PoP's entry travels to the other stores with the replicator's delay.
+      for (const pop of cluster.#doors.keys()) {
+        await eventually(() => cluster.#listsEveryPop(pop), 15_000, `the door of ${pop} lists every PoP`);
+      }
+      return cluster;
+    } catch (error) {
+      await cluster.stop();
+      throw error;
+    }
+  }
+
+  /** The certificate of the development authority, which signs those of the doors. */
+  get authority(): string {
+    return join(this.#state, "ca/ca.pem");
   }
 
   door(pop: string): string {
-    const door = this.doors.get(pop);
+    const door = this.#doors.get(pop);
     if (door === undefined) throw new Error(`The cluster has no PoP ${pop}`);
     return door;
   }
@@ -54,18 +67,27 @@ export class Cluster {
     for (const [, pid] of pids) process.kill(pid, "SIGKILL");
   }
 
-  /** Waits until the processes that begin so have been started again. */
-  async restarted(prefix: string): Promise<void> {
-    const door = this.doors.get(prefix.split("-")[0] ?? "");
-    const answers = async () => (await fetch(`${door}/v1/ping`).catch(() => undefined))?.ok === true;
-    await eventually(answers, 20_000, `${prefix} answers again`);
+  /** Waits until a killed PoP has been started again, and is known again at every door. */
+  async restarted(pop: string): Promise<void> {
+    for (const door of this.#doors.keys()) {
+      await eventually(() => this.#listsEveryPop(door), 30_000, `${pop} is listed again by the door of ${door}`);
+    }
   }
 
   async stop(): Promise<void> {
-    const ended = new Promise((resolve) => this.#process.once("exit", resolve));
-    this.#process.kill("SIGTERM");
-    await ended;
+    if (this.#process.exitCode === null && this.#process.signalCode === null) {
+      const ended = new Promise((resolve) => this.#process.once("exit", resolve));
+      this.#process.kill("SIGTERM");
+      await ended;
+    }
     if (this.#temporary) rmSync(this.#state, { recursive: true, force: true });
+  }
+
+  async #listsEveryPop(pop: string): Promise<boolean> {
+    const answer = await get(`${this.door(pop)}/v1/pops`, readFileSync(this.authority)).catch(() => undefined);
+    if (answer?.status !== 200) return false;
+    const { pops } = JSON.parse(answer.body) as PopList;
+    return pops.filter(({ state }) => state === "ready").length === this.#doors.size;
   }
 
   #pids(): [name: string, pid: number][] {
@@ -73,9 +95,12 @@ export class Cluster {
   }
 }
 
-async function lists(door: string, pops: number): Promise<boolean> {
-  const list = (await (await fetch(`${door}/v1/pops`)).json()) as PopList;
-  return list.pops.filter(({ state }) => state === "ready").length === pops;
+/** The program under test: ISTHMUS_BIN, else the release build, else the debug build. */
+function program(): string {
+  const built = ["release", "debug"].map((profile) => join(REPOSITORY, "target", profile, "isthmus"));
+  const chosen = process.env["ISTHMUS_BIN"] ?? built.find((path) => existsSync(path));
+  if (chosen === undefined) throw new Error("isthmus is not built: run `make build`, or say where it is in ISTHMUS_BIN");
+  return chosen;
 }
 
 /** The doors the cluster prints, `panama http://localhost:7100`, once it says that it is ready. */

@@ -1,0 +1,50 @@
+import { randomUUID } from "node:crypto";
+
+import { test as base } from "vitest";
+
+import { join, launch, type ChromiumParticipant } from "./browser";
+import { Cluster } from "./cluster";
+
+/** Where the development doors answer as if from, and the PoP nearest to there. */
+export const NEAREST = { bogota: "panama", jakarta: "singapore", milan: "zurich" } as const;
+export type Place = keyof typeof NEAREST;
+
+/** A person's way into the room of a test; `door` is the PoP whose door serves their page. */
+export type Arrive = (name: string, asIf?: Place, door?: string) => Promise<ChromiumParticipant>;
+
+/**
+ * A test with what it asks for: a cluster and a Chromium, started once for its file and only if a test of it wants
+ * them, a room of its own, and people who arrive there. They are gone after the test, and their pages had no errors.
+ */
+export const test = base
+  /** The domain whose hosts the doors are, with HTTPS; without it they are ports of localhost. */
+  .extend("domain", { scope: "file" }, (): string | undefined => undefined)
+  .extend("cluster", { scope: "file" }, async ({ domain }, { onCleanup }) => {
+    const cluster = await Cluster.start(domain);
+    onCleanup(() => cluster.stop());
+    return cluster;
+  })
+  .extend("browser", { scope: "file" }, async ({ domain, cluster }, { onCleanup }) => {
+    const browser = await launch(domain === undefined ? undefined : { name: domain, authority: cluster.authority });
+    onCleanup(() => browser.close());
+    return browser;
+  })
+  .extend("room", () => `e2e-${randomUUID()}`)
+  .extend("arrive", ({ cluster, browser, room }, { onCleanup }): Arrive => {
+    const present: ChromiumParticipant[] = [];
+    onCleanup(async () => {
+      await Promise.all(present.map((participant) => participant.close()));
+      const faults = present.flatMap(({ complaints }) => complaints.filter(isFault));
+      if (faults.length > 0) throw new Error(`Errors in a page: ${faults.join("\n")}`);
+    });
+    return async (name, asIf, door = "zurich") => {
+      const participant = await join(browser, { door: cluster.door(door), room, name, asIf });
+      present.push(participant);
+      return participant;
+    };
+  });
+
+/** A refused connection to a door that was killed is no fault of the page. */
+export function isFault(complaint: string): boolean {
+  return !/ERR_CONNECTION|WebSocket connection to|Failed to load resource/.test(complaint);
+}

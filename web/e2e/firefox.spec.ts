@@ -1,0 +1,34 @@
+import { expect } from "vitest";
+
+import { isFault, test } from "./call";
+import { figure } from "./figure";
+import { joinByFirefox, launchFirefox } from "./firefox";
+
+const WATCH_MS = 10_000;
+const FLUENT_FPS = 20;
+const AUDIBLE = 1e-5;
+
+test("Firefox and Chromium see and hear each other", async ({ arrive, cluster, room, onTestFinished }) => {
+  const firefox = await launchFirefox();
+  onTestFinished(() => firefox.close());
+  const max = await arrive("Max", "milan");
+  const ana = await joinByFirefox(firefox, { door: cluster.door("zurich"), room, name: "Ana", asIf: "bogota" });
+  expect(await ana.pop()).toBe("panama");
+  await Promise.all([ana.sees(), max.sees()]);
+  const [byFirefox, byChromium] = await Promise.all([ana.fluency(WATCH_MS), max.fluency(WATCH_MS)]);
+  const [{ video: inFirefox }, { video: inChromium }] = await Promise.all([ana.counts(), max.counts()]);
+  figure(
+    `Firefox decodes ${seen(byFirefox.framesPerSecond, inFirefox)}, Chromium ${seen(byChromium.framesPerSecond, inChromium)}; ` +
+      `audio energy ${byFirefox.audioEnergyPerSecond.toExponential(1)} and ${byChromium.audioEnergyPerSecond.toExponential(1)} per s`,
+  );
+  for (const { framesPerSecond, audioEnergyPerSecond } of [byFirefox, byChromium]) {
+    expect(framesPerSecond).toBeGreaterThanOrEqual(FLUENT_FPS);
+    expect(audioEnergyPerSecond).toBeGreaterThan(AUDIBLE);
+  }
+  expect(ana.complaints.filter(isFault)).toEqual([]);
+});
+
+function seen(framesPerSecond: number, video: { height: number }[]): string {
+  const height = Math.max(...video.map((stream) => stream.height));
+  return `${framesPerSecond.toFixed(1)} frames/s of ${height} lines`;
+}

@@ -1,0 +1,162 @@
+import type { Room } from "@/sdk";
+
+import { eventually, pause } from "./waiting";
+
+/** Runs a function in someone's page, where nothing of the file it stands in is known. */
+export type Evaluate = <Value, Argument>(
+  inPage: (argument: Argument) => Value | Promise<Value>,
+  argument: Argument,
+) => Promise<Value>;
+
+type Internals = Window & { __isthmus?: { room: Room }; __offers?: number };
+
+/** Runs in a page before its own scripts: a small picture, since a test machine has two cores, and a count of offers. */
+export function instrument(): void {
+  const capture = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  navigator.mediaDevices.getUserMedia = (constraints = {}) =>
+    capture({ ...constraints, ...(constraints.video ? { video: { width: 640, height: 360, frameRate: 30 } } : {}) });
+
+  const internals = window as Internals;
+  internals.__offers = 0;
+  const apply = RTCPeerConnection.prototype.setLocalDescription;
+  RTCPeerConnection.prototype.setLocalDescription = function count(description) {
+    internals.__offers = (internals.__offers ?? 0) + 1;
+    return Reflect.apply(apply, this, [description]) as Promise<void>;
+  };
+}
+
+/** A room's page as a check opens it. */
+export function roomLink(door: string, room: string, asIf?: string): string {
+  return `${door}/r/${room}?${new URLSearchParams({ debug: "1", ...(asIf === undefined ? {} : { "as-if": asIf }) })}`;
+}
+
+export interface InboundVideo {
+  framesDecoded: number;
+  height: number;
+}
+
+export interface MediaCounts {
+  atMs: number;
+  video: InboundVideo[];
+  /** Grows with loudness: silence adds nothing. */
+  audioEnergy: number;
+}
+
+export interface Fluency {
+  /** Pictures decoded a second, of all streams together. */
+  framesPerSecond: number;
+  /** Zero for digital silence. */
+  audioEnergyPerSecond: number;
+}
+
+export interface Gap {
+  gapMs: number;
+  /** Whether pictures came again at last. */
+  resumed: boolean;
+  /** What the room said meanwhile, for whoever asks why it took so long. */
+  timeline: string;
+}
+
+/** Someone in a call, seen through their page, whichever browser shows it. */
+export class Participant {
+  readonly evaluate: Evaluate;
+
+  constructor(evaluate: Evaluate) {
+    this.evaluate = evaluate;
+  }
+
+  /** The PoP the call goes through. */
+  pop(): Promise<string | undefined> {
+    return this.evaluate(() => (window as Internals).__isthmus?.room.state.pop, undefined);
+  }
+
+  phase(): Promise<string | undefined> {
+    return this.evaluate(() => (window as Internals).__isthmus?.room.state.phase, undefined);
+  }
+
+  /** How many session descriptions this page has offered so far. */
+  offers(): Promise<number> {
+    return this.evaluate(() => (window as Internals).__offers ?? 0, undefined);
+  }
+
+  counts(): Promise<MediaCounts> {
+    return this.evaluate(async () => {
+      const report = await (window as Internals).__isthmus?.room.getStats();
+      const rows = [...(report?.values() ?? [])].filter((row) => row.type === "inbound-rtp");
+      const audio = rows.filter((row) => row.kind === "audio");
+      return {
+        atMs: performance.now(),
+        video: rows
+          .filter((row) => row.kind === "video")
+          .map((row) => ({ framesDecoded: row.framesDecoded ?? 0, height: row.frameHeight ?? 0 })),
+        audioEnergy: audio.reduce((total, row) => total + (row.totalAudioEnergy ?? 0), 0),
+      };
+    }, undefined);
+  }
+
+  async connected(timeoutMs = 20_000): Promise<void> {
+    await eventually(async () => (await this.phase()) === "connected", timeoutMs, "the call is connected");
+  }
+
+  /** Waits until pictures have been decoded on so many streams. */
+  async sees(streams = 1, timeoutMs = 20_000): Promise<void> {
+    const decoded = async () => (await this.counts()).video.filter((video) => video.framesDecoded > 0).length;
+    await eventually(async () => (await decoded()) >= streams, timeoutMs, `pictures decoded on ${streams} streams`);
+  }
+
+  /** How well the call is seen and heard from now on, for so long. */
+  async fluency(watchMs: number): Promise<Fluency> {
+    const before = await this.counts();
+    await pause(watchMs);
+    const after = await this.counts();
+    const seconds = (after.atMs - before.atMs) / 1000;
+    return {
+      framesPerSecond: (framesDecoded(after) - framesDecoded(before)) / seconds,
+      audioEnergyPerSecond: (after.audioEnergy - before.audioEnergy) / seconds,
+    };
+  }
+
+  /** The longest time without a new picture from now on, by the page's own clock, looked at ten times a second. */
+  longestGap(watchMs: number): Promise<Gap> {
+    return this.evaluate(async (watchFor) => {
+      const room = (window as Internals).__isthmus?.room;
+      // oxlint-disable-next-line unicorn/consistent-function-scoping -- it runs in the page
+      const decoded = async () => {
+        const report = await (window as Internals).__isthmus?.room.getStats();
+        const rows = [...(report?.values() ?? [])].filter((row) => row.type === "inbound-rtp" && row.kind === "video");
+        return rows.reduce((total, row) => total + (row.framesDecoded ?? 0), 0);
+      };
+      const startedMs = performance.now();
+      const timeline: string[] = [];
+      const note = (what: string) => timeline.push(`${Math.round(performance.now() - startedMs)} ms ${what}`);
+      room?.on("connectionStateChanged", ({ phase, pop, signalling, media }) =>
+        note(`${phase} ${pop} signalling ${signalling} media ${media}`),
+      );
+      room?.on("slotsChanged", () => {
+        const publications = room.participants.flatMap((participant) => participant.publications);
+        note(`slots ${publications.map(({ source, slotState }) => `${source} ${slotState}`).join(", ")}`);
+      });
+      let lastNewMs = startedMs;
+      let frames = await decoded();
+      let gapMs = 0;
+      while (performance.now() - startedMs < watchFor) {
+        await new Promise((resolve) => setTimeout(resolve, 100));
+        const now = await decoded();
+        // A new connection counts from zero again: any change is a new picture.
+        if (now !== frames && now > 0) {
+          const sinceMs = performance.now() - lastNewMs;
+          if (sinceMs > 500) note(`picture after ${Math.round(sinceMs)} ms`);
+          gapMs = Math.max(gapMs, sinceMs);
+          lastNewMs = performance.now();
+          frames = now;
+        }
+      }
+      const sinceMs = performance.now() - lastNewMs;
+      return { gapMs: Math.round(Math.max(gapMs, sinceMs)), resumed: sinceMs < 1000, timeline: timeline.join("\n") };
+    }, watchMs);
+  }
+}
+
+function framesDecoded(counts: MediaCounts): number {
+  return counts.video.reduce((total, video) => total + video.framesDecoded, 0);
+}
