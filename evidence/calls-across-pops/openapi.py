@@ -63,7 +63,8 @@ async def check(cluster: Cluster) -> bool:
         problems += [f"listed and not promised: {route}" for route in sorted(routes - PUBLIC)]
         problems += [f"listed and not there: {route}" for route in sorted(routes) if await missing(http, door, route)]
         problems += [f"public and for operators: {path}" for path in FOR_OPERATORS if await exposed(http, cluster, path)]
-    print(*problems, sep="\n", file=sys.stderr)
+    for problem in problems:
+        print(problem, file=sys.stderr)
     print(f"{len(routes)} public routes listed, promised and there; {len(problems)} differences")
     return not problems
 

@@ -138,7 +138,8 @@ async def check(cluster: Cluster) -> bool:
         problems, figure = await storm(http, cluster, call)
         for caller in call.callers:
             await caller.leave()
-    print(*problems, sep="\n", file=sys.stderr)
+    for problem in problems:
+        print(problem, file=sys.stderr)
     print(figure)
     return not problems
 
