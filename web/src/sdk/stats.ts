@@ -44,7 +44,7 @@ export interface Totals {
 export interface Sample {
   stats: ConnectionStats;
   totals: Totals;
-  /** Packets and connectivity answers that arrived so far: while this grows, the path is alive. */
+  /** Packets and connectivity answers that arrived so far, some counted twice: while this grows, the path is alive. */
   arrivals: number;
 }
 
@@ -88,9 +88,7 @@ export function sample(report: ReadonlyMap<string, unknown>, previous: Totals | 
     slots: inbound.map((row) => slotStats(row, kbps(row))),
     layers: outbound.filter((row) => row.rid !== undefined).map((row) => layerStats(row, kbps(row))),
   };
-  const arrivals = sum(rows, (row) =>
-    row.type === "transport" ? (row.packetsReceived ?? 0) : row.type === "candidate-pair" ? (row.responsesReceived ?? 0) : 0,
-  );
+  const arrivals = sum(rows, arrivalsOf);
   return { stats, totals, arrivals };
 }
 
@@ -124,6 +122,19 @@ function lossSince(totals: Totals, previous: Totals | undefined): number {
   const lost = Math.max(0, totals.lost - previous.lost);
   const expected = Math.max(0, totals.received - previous.received) + lost;
   return expected === 0 ? 0 : lost / expected;
+}
+
+/** Firefox has no transport's count and stops counting connectivity answers, so the streams' own counts go in too. */
+function arrivalsOf(row: Row): number {
+  switch (row.type) {
+    case "transport":
+    case "inbound-rtp":
+      return row.packetsReceived ?? 0;
+    case "candidate-pair":
+      return row.responsesReceived ?? 0;
+    default:
+      return 0;
+  }
 }
 
 function slotStats(row: Row, kbps: number): SlotStats {
