@@ -1,9 +1,10 @@
 import { randomUUID } from "node:crypto";
 
-import { test as base } from "vitest";
+import { expect, test as base } from "vitest";
 
 import { join, launch, type ChromiumParticipant } from "./browser";
 import { Cluster } from "./cluster";
+import type { Fluency } from "./participant";
 
 /** Where the development doors answer as if from, and the PoP nearest to there. */
 export const NEAREST = { bogota: "panama", jakarta: "singapore", milan: "zurich" } as const;
@@ -43,6 +44,16 @@ export const test = base
       return participant;
     };
   });
+
+const FLUENT_FPS = 20;
+/** Energy a second: the made-up microphones beep or hum with ten times that, a decoder's comfort noise has a tenth. */
+const AUDIBLE = 1e-3;
+
+/** Video of one person is fluent, and they are heard. */
+export function expectFluent({ framesPerSecond, audioEnergyPerSecond }: Fluency): void {
+  expect(framesPerSecond, "frames decoded a second").toBeGreaterThanOrEqual(FLUENT_FPS);
+  expect(audioEnergyPerSecond, "audio energy a second").toBeGreaterThan(AUDIBLE);
+}
 
 /** A refused connection to a door that was killed is no fault of the page. */
 export function isFault(complaint: string): boolean {

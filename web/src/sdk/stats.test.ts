@@ -13,6 +13,12 @@ function report(seconds: number): Map<string, unknown> {
   return new Map(rows.map((row) => [row.id, row]));
 }
 
+function withoutTransport(seconds: number): Map<string, unknown> {
+  const rows = report(seconds);
+  rows.delete("T");
+  return rows;
+}
+
 test("rates and loss are those since the last sample", () => {
   const first = sample(report(1), undefined, 1000);
   const second = sample(report(3), first.totals, 3000);
@@ -23,11 +29,6 @@ test("rates and loss are those since the last sample", () => {
 });
 
 test("arrivals grow with the streams alone, where the browser has no count of the transport", () => {
-  const withoutTransport = (seconds: number) => {
-    const rows = report(seconds);
-    rows.delete("T");
-    return rows;
-  };
   const before = sample(withoutTransport(1), undefined, 1000).arrivals;
   expect(sample(withoutTransport(1), undefined, 2000).arrivals).toBe(before);
   expect(sample(withoutTransport(2), undefined, 3000).arrivals).toBeGreaterThan(before);
