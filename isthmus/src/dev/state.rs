@@ -57,7 +57,8 @@ impl Folder {
     pub(super) fn write(&self, pops: &[Pop], here: &[Pop], web: Option<&Path>) -> anyhow::Result<()> {
         // Clusters that span network namespaces share the folder: the first makes the CA and the keys, the others take them.
         let lock = self.path.join("state.lock");
-        File::create(&lock).and_then(|file| file.lock().map(|()| file)).with_context(|| lock.display().to_string())?;
+        let held = File::create(&lock).and_then(|file| file.lock().map(|()| file));
+        let _held = held.with_context(|| lock.display().to_string())?;
         let ca = DevelopmentCa::open_or_create(&self.path.join("ca"))?;
         self.token_keys().context("the token key pair")?;
         for pop in here {
