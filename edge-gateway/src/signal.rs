@@ -57,8 +57,9 @@ pub(crate) async fn serve(door: Arc<Door>, socket: WebSocket, token: Option<Secr
     let (out, queue) = mpsc::channel(OUTGOING);
     let writer = write(sink, queue);
     tokio::pin!(writer);
+    let mut inbound = Inbound::new(stream, door.config.limits.messages, IDLE_AFTER);
     let why = tokio::select! {
-        why = converse(&door, Inbound::new(stream, door.config.limits.messages, IDLE_AFTER), token, &out) => why,
+        why = converse(&door, &mut inbound, token, &out) => why,
         () = &mut writer => Close::SocketLost,
     };
     if why != Close::SocketLost {
@@ -66,11 +67,21 @@ pub(crate) async fn serve(door: Arc<Door>, socket: WebSocket, token: Option<Secr
             // The writer may be gone; then there is nobody to say it to.
             let _ = out.send(Message::Close(Some(why.frame()))).await;
             drop(out);
-            writer.await;
+            tokio::join!(writer, hung_up(&mut inbound, why));
         };
         let _ = timeout(CLOSE_TIMEOUT, goodbye).await;
     }
     door.metrics.closes.with_label_values(&[why.name()]).inc();
+}
+
+/// Waits until the client has hung up too (RFC 6455 section 7.1.1). A socket that is closed with something unread in it is
+/// reset, and at a client that is still talking the reset overtakes the close frame, which says what to do now.
+async fn hung_up(inbound: &mut Inbound<SplitStream<WebSocket>>, why: Close) {
+    if why == Close::TooLarge {
+        // What follows cannot be read without taking in the message that was too large.
+        std::future::pending::<()>().await;
+    }
+    inbound.drain().await;
 }
 
 /// Counts one socket for as long as it is there, a panic included.
@@ -103,11 +114,11 @@ async fn write(mut sink: SplitSink<WebSocket, Message>, mut queue: mpsc::Receive
 /// The whole conversation; returns why it is over.
 async fn converse(
     door: &Door,
-    mut inbound: Inbound<SplitStream<WebSocket>>,
+    inbound: &mut Inbound<SplitStream<WebSocket>>,
     token: Option<Secret>,
     out: &mpsc::Sender<Message>,
 ) -> Close {
-    let (session, grants) = match greet(door, &mut inbound, token).await {
+    let (session, grants) = match greet(door, inbound, token).await {
         Ok(greeted) => greeted,
         Err(Unusable::Refused(refusal)) => {
             refuse(door, out, &refusal, true);
@@ -164,7 +175,7 @@ async fn open(door: &Door, hello: Hello, token: Option<Secret>) -> Result<(NodeS
 
 async fn client_to_node(
     door: &Door,
-    mut inbound: Inbound<SplitStream<WebSocket>>,
+    inbound: &mut Inbound<SplitStream<WebSocket>>,
     mut sender: FrameSender<ClientMessage>,
     grants: Grants,
     out: &mpsc::Sender<Message>,

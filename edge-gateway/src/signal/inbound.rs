@@ -70,6 +70,11 @@ impl<S: Stream<Item = Result<Message, Error>> + Unpin> Inbound<S> {
             }
         }
     }
+
+    /// Takes what still comes, for nothing, until the client is gone. The caller says how long at most.
+    pub(super) async fn drain(&mut self) {
+        while let Some(Ok(_)) = self.stream.next().await {}
+    }
 }
 
 fn of_error(error: Error) -> Close {

@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 
 use crate::core::{
     rewrite::{vp8_patch, vp9_patched},
-    room::Outgoing,
+    room::{Estimate, Outgoing},
 };
 
 /// What the path to a client is taken to carry before anything is known, in kbit/s.
@@ -48,9 +48,7 @@ pub(super) enum Polled {
     KeyframeWanted {
         mid: Mid,
     },
-    Estimate {
-        kbps: u32,
-    },
+    Estimate(Estimate),
     Connected,
     Closed,
     /// Something of no consequence here.
@@ -217,14 +215,22 @@ impl Client {
                 Polled::Connected
             }
             Event::KeyframeRequest(request) => Polled::KeyframeWanted { mid: request.mid },
-            Event::EgressBitrateEstimate(BweKind::Twcc { estimate, .. } | BweKind::Remb { estimate, .. }) => {
-                let kbps = (estimate.as_u64() / 1_000).min(u64::from(u32::MAX)) as u32;
-                self.estimate_kbps = Some(kbps);
-                Polled::Estimate { kbps }
+            Event::EgressBitrateEstimate(BweKind::Twcc { estimate, .. }) => {
+                Polled::Estimate(Estimate::Path(self.remember_estimate(estimate)))
+            }
+            Event::EgressBitrateEstimate(BweKind::Remb { estimate, .. }) => {
+                Polled::Estimate(Estimate::Pictures(self.remember_estimate(estimate)))
             }
             Event::Closed => Polled::Closed,
             _ => Polled::Nothing,
         }
+    }
+
+    /// In kbit/s.
+    fn remember_estimate(&mut self, estimate: Bitrate) -> u32 {
+        let kbps = (estimate.as_u64() / 1_000).min(u64::from(u32::MAX)) as u32;
+        self.estimate_kbps = Some(kbps);
+        kbps
     }
 
     fn packet(&mut self, packet: &RtpPacket) -> Option<(Mid, Option<Rid>, MediaPacket)> {

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::core::{
     demux::{Demux, Destination, Stray},
-    room::{ClientKey, Delivery, Effect, Here, Room, StreamIds, TICK},
+    room::{ClientKey, Delivery, Effect, Estimate, Here, Room, StreamIds, TICK},
 };
 use isthmus_protocol::media::MediaPacket;
 
@@ -273,7 +273,7 @@ impl Engine {
                 Ok(Polled::KeyframeWanted { mid }) => {
                     self.in_room_of(key, |room| room.keyframe_wanted(key, mid, now));
                 }
-                Ok(Polled::Estimate { kbps }) => self.estimated(key, kbps, now),
+                Ok(Polled::Estimate(estimate)) => self.estimated(key, estimate, now),
                 Ok(Polled::Connected) => {
                     self.counters.connected(now.saturating_duration_since(client.joined));
                     self.in_room_of(key, |_| ());
@@ -294,8 +294,9 @@ impl Engine {
         }
     }
 
-    fn estimated(&mut self, key: ClientKey, kbps: u32, now: Instant) {
-        self.in_room_of(key, |room| room.estimate(key, kbps));
+    fn estimated(&mut self, key: ClientKey, estimate: Estimate, now: Instant) {
+        self.in_room_of(key, |room| room.estimate(key, estimate));
+        let Some(kbps) = self.clients.get(key.0).and_then(|client| client.estimate_kbps) else { return };
         // Estimates come many times a second; people are told of those that differ by more than a tenth.
         let is_news = |client: &Client| client.told_kbps.abs_diff(kbps) > client.told_kbps / 10;
         if let Some(client) = self.clients.get_mut(key.0).filter(|client| is_news(client)) {

@@ -38,7 +38,7 @@ use str0m::media::{Mid, Rid};
 pub use membership::Joining;
 pub use packets::{Delivery, Outgoing, Unwanted};
 pub use publications::OfferedTrack;
-pub use receivers::SlotOffer;
+pub use receivers::{Estimate, SlotOffer};
 
 use super::{capture_clock::CaptureClock, speakers::Speakers};
 use publications::Publication;

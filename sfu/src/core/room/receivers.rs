@@ -118,13 +118,31 @@ impl Slot {
     }
 }
 
+/// What the path to a receiver carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Estimate {
+    /// Of everything that is sent (transport-wide feedback), in kbit/s.
+    Path(u32),
+    /// Of the pictures alone, as the receiver itself says in REMB messages, in kbit/s. It says nothing while it gets no
+    /// picture, so one that were paused would stay paused.
+    Pictures(u32),
+}
+
+impl Estimate {
+    fn kbps(self) -> u32 {
+        match self {
+            Estimate::Path(kbps) | Estimate::Pictures(kbps) => kbps,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Receiver {
     may_subscribe: bool,
     pub audio: Vec<Slot>,
     pub video: Vec<Slot>,
     view: Option<Vec<Tile>>,
-    estimate_kbps: Option<u32>,
+    estimate: Option<Estimate>,
     desired_kbps: u32,
     minimum_kbps: u32,
     /// The client is to be told what stands in its slots.
@@ -184,11 +202,11 @@ impl Room {
         }
     }
 
-    /// What the path to `client` carries, in kbit/s.
-    pub fn estimate(&mut self, client: ClientKey, kbps: u32) {
+    /// What the path to `client` carries.
+    pub fn estimate(&mut self, client: ClientKey, estimate: Estimate) {
         if let Some(receiver) = self.receivers.get_mut(&client) {
-            let shrank = receiver.estimate_kbps.is_some_and(|before| kbps < before);
-            receiver.estimate_kbps = Some(kbps);
+            let shrank = receiver.estimate.is_some_and(|before| estimate.kbps() < before.kbps());
+            receiver.estimate = Some(estimate);
             if shrank {
                 self.last_tick = None;
             }
@@ -326,13 +344,19 @@ impl Room {
         self.settle_slot_states(client);
         let Some(receiver) = self.receivers.get(&client) else { return };
         let voices = receiver.audio.iter().filter(|slot| slot.track.is_some()).count() as u32;
-        let budget = receiver.estimate_kbps.unwrap_or(u32::MAX).saturating_sub(voices * AUDIO_KBPS);
+        let budget = match receiver.estimate {
+            None => u32::MAX,
+            Some(Estimate::Path(kbps)) => kbps.saturating_sub(voices * AUDIO_KBPS),
+            Some(Estimate::Pictures(kbps)) => kbps,
+        };
+        let may_pause = !matches!(receiver.estimate, Some(Estimate::Pictures(_)));
         let candidates: Vec<usize> = self.slots_by_importance(client);
         let wishes: Vec<Wish> = candidates.iter().map(|index| self.wish(client, *index, now)).collect();
         let chosen = allocate(budget, &wishes);
         self.announce_needs(client, voices * AUDIO_KBPS, &wishes, &chosen);
         for ((index, layer), wish) in candidates.into_iter().zip(chosen).zip(&wishes) {
             let lowest = wish.layers.first().map_or(0, |(layer, _)| *layer);
+            let layer = layer.or((!may_pause).then_some(lowest));
             self.aim_slot(client, index, layer, lowest, now);
         }
         let Some(receiver) = self.receivers.get_mut(&client) else { return };

@@ -288,7 +288,7 @@ fn a_slow_receiver_gets_the_low_layer_and_a_fast_one_the_high() {
     for (client, kbps) in [(2, 200), (3, 20_000)] {
         cluster.join(0, client, &format!("r{client}"));
         cluster.offer_slots(0, client, 1);
-        cluster.nodes[0].room.estimate(ClientKey(client), kbps);
+        cluster.nodes[0].room.estimate(ClientKey(client), Estimate::Path(kbps));
     }
     for _ in 0..6 {
         cluster.second_of_media(0, 1, &RIDS);
@@ -308,12 +308,12 @@ fn a_moment_of_doubt_pauses_nothing_and_a_narrow_path_does() {
     cluster.publish(0, 1, &RIDS);
     cluster.join(0, 2, "ben");
     cluster.offer_slots(0, 2, 1);
-    cluster.nodes[0].room.estimate(ClientKey(2), 1_000);
+    cluster.nodes[0].room.estimate(ClientKey(2), Estimate::Path(1_000));
     cluster.second_of_media(0, 1, &RIDS);
     let pictures = |cluster: &mut Cluster, estimates: &[u32]| {
         let before = cluster.got(0, 2, "Video0");
         for kbps in estimates {
-            cluster.nodes[0].room.estimate(ClientKey(2), *kbps);
+            cluster.nodes[0].room.estimate(ClientKey(2), Estimate::Path(*kbps));
             cluster.second_of_media(0, 1, &RIDS);
         }
         cluster.got(0, 2, "Video0") - before
@@ -326,6 +326,23 @@ fn a_moment_of_doubt_pauses_nothing_and_a_narrow_path_does() {
     let slots = cluster.last_slots(0, 2);
     assert!(slots.iter().filter_map(|slot| slot.content.as_ref()).any(|content| content.state == SlotState::Paused));
     assert!(pictures(&mut cluster, &[1_000, 1_000]) > 0, "and comes back");
+}
+
+#[test]
+fn a_receiver_that_reports_only_on_pictures_is_never_left_without_one() {
+    let mut cluster = Cluster::new(&["panama"]);
+    cluster.join(0, 1, "ana");
+    cluster.publish(0, 1, &RIDS);
+    cluster.join(0, 2, "ben");
+    cluster.offer_slots(0, 2, 1);
+    cluster.second_of_media(0, 1, &RIDS);
+    cluster.nodes[0].room.estimate(ClientKey(2), Estimate::Pictures(30));
+    for _ in 0..3 {
+        cluster.second_of_media(0, 1, &RIDS);
+    }
+    let before = cluster.got(0, 2, "Video0");
+    cluster.second_of_media(0, 1, &RIDS);
+    assert_eq!(cluster.got(0, 2, "Video0") - before, 30, "the lowest layer goes on");
 }
 
 #[test]
