@@ -18,7 +18,8 @@ npm npm the web app
 chromium chromium browser tests
 ip iproute2 network namespaces of the evidence
 nft nftables faults of the evidence
-firefox-esr firefox-esr the evidence with Firefox beside Chromium
+firefox-esr firefox-esr browser tests with Firefox beside Chromium
+certutil libnss3-tools browser tests that trust the development CA
 TXT
 }
 
