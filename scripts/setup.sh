@@ -19,6 +19,7 @@ chromium chromium browser tests
 ip iproute2 network namespaces of the evidence
 nft nftables faults of the evidence
 firefox-esr firefox-esr browser tests with Firefox beside Chromium
+python3 python3 evidence by clients nobody here wrote
 certutil libnss3-tools browser tests that trust the development CA
 TXT
 }
