@@ -101,7 +101,23 @@ export class Participant {
   /** Waits until pictures have been decoded on so many streams. */
   async sees(streams = 1, timeoutMs = 20_000): Promise<void> {
     const decoded = async () => (await this.counts()).video.filter((video) => video.framesDecoded > 0).length;
-    await eventually(async () => (await decoded()) >= streams, timeoutMs, `pictures decoded on ${streams} streams`);
+    await eventually(async () => (await decoded()) >= streams, timeoutMs, `pictures decoded on ${streams} streams`).catch(
+      async (error: Error) => {
+        throw new Error(`${error.message}; instead: ${await this.situation()}`);
+      },
+    );
+  }
+
+  /** What the page knows of the call, for whoever asks why it is not as it should be. */
+  async situation(): Promise<string> {
+    const room = await this.evaluate(() => {
+      const { state, participants } = (window as Internals).__isthmus?.room ?? {};
+      const publications = participants?.flatMap((participant) =>
+        participant.publications.map(({ source, slotState }) => `${participant.name}'s ${source} ${slotState}`),
+      );
+      return `${state?.phase} through ${state?.pop}, media ${state?.media}; ${publications?.join(", ")}`;
+    }, undefined);
+    return `${room}; received ${JSON.stringify((await this.counts()).video)}`;
   }
 
   /** How well the call is seen and heard from now on, for so long. */
