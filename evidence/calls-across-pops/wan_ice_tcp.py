@@ -1,0 +1,42 @@
+"""Someone whose network drops all UDP still gets into the call, by ICE over TCP alone (RFC 6544), and sees it fluently. That the
+network does drop UDP is shown by someone on the same host who insists on it and gets nowhere."""
+
+import sys
+
+from cluster import POPS
+from wan import World, note, running_world
+
+BLOCKED, PUBLISHER = "client-milan", "client-bogota"
+ROOM = "ice-tcp"
+LEAST_FPS = 20.0
+STAY_S = 20
+
+
+def seen(report: dict) -> dict:
+    """What was received of the picture."""
+    return next(slot["video"] for slot in report["slots"] if slot["kind"] == "video")
+
+
+def check(world: World) -> bool:
+    """Prints the figure; returns whether it is good enough."""
+    for pop in POPS:
+        world.set_link(BLOCKED, pop, "--block", "udp")
+    publisher = world.join(PUBLISHER, ROOM, "--publish", "audio,video", "--simulcast", "--duration", "5m")
+    stay = ("--video-slots", "1", "--duration", f"{STAY_S}s")
+    by_tcp = world.join(BLOCKED, ROOM, "--ice", "tcp", *stay)
+    by_udp = world.join(BLOCKED, ROOM, "--ice", "udp", *stay)
+    over_tcp, over_udp = by_tcp.report(), by_udp.report()
+    publisher.leave()
+    note(f"over TCP: {over_tcp['join']} {over_tcp['errors']} {over_tcp['slots']}")
+    fps, first_ms = seen(over_tcp)["frames_per_second"], seen(over_tcp)["first_frame_ms"]
+    frames_by_udp = seen(over_udp)["frames"]
+    print(
+        f"UDP blocked: {fps:.1f} frames/s over ICE-TCP for {STAY_S} s, {seen(over_tcp)['height']} px, "
+        f"first after {first_ms or 0:.0f} ms; {frames_by_udp} frames over UDP"
+    )
+    return fps >= LEAST_FPS and frames_by_udp == 0
+
+
+if __name__ == "__main__":
+    with running_world() as world:
+        sys.exit(not check(world))
