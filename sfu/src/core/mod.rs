@@ -8,6 +8,7 @@
 //! | [`allocation`]    | which layer each slot gets                                                          |
 //! | [`rewrite`]       | the numbers of a slot's stream                                                      |
 //! | [`keyframes`]     | where pictures begin, how often to ask for one                                      |
+//! | [`red`]           | the newest of the voice packets that come in one                                    |
 //! | [`capture_clock`] | when something was captured, on this node's clock                                   |
 //! | [`bitrate`]       | how much flows                                                                      |
 //! | [`demux`]         | which client a datagram is of                                                       |
@@ -18,6 +19,7 @@ pub mod bitrate;
 pub mod capture_clock;
 pub mod demux;
 pub mod keyframes;
+pub mod red;
 pub mod rewrite;
 pub mod room;
 pub mod speakers;

@@ -2,6 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -24,6 +25,7 @@ use str0m::{
 use tokio::sync::mpsc;
 
 use crate::core::{
+    red,
     rewrite::{vp8_patch, vp9_patched},
     room::{Estimate, Outgoing},
 };
@@ -270,7 +272,7 @@ impl Client {
     /// Queues a packet in a slot; the caller polls afterwards. Whether there was a way to send it.
     pub(super) fn send(&mut self, outgoing: &Outgoing<'_>) -> Result<bool, Panicked> {
         let Outgoing { mid, numbers, packet, captured } = outgoing;
-        let Some(payload_type) = self.payload_types.get(&(*mid, packet.codec)).copied() else { return Ok(false) };
+        let Some((payload_type, payload)) = self.encoding(*mid, packet) else { return Ok(false) };
         if !self.connected || packet.payload.len() > MAX_PAYLOAD_BYTES {
             return Ok(false);
         }
@@ -281,8 +283,8 @@ impl Client {
             ..ExtensionValues::default()
         };
         let payload = match (packet.codec, numbers.picture) {
-            (Codec::Vp9, Some(picture)) => vp9_patched(&packet.payload, picture),
-            _ => packet.payload.clone(),
+            (Codec::Vp9, Some(picture)) => vp9_patched(&payload, picture),
+            _ => payload,
         };
         let patch = numbers.picture.filter(|_| packet.codec == Codec::Vp8).and_then(|p| vp8_patch(&payload, p));
         let mut write = RtpWrite::new(payload_type, numbers.sequence.into(), numbers.timestamp, *captured, payload)
@@ -300,6 +302,16 @@ impl Client {
             }
             None => false,
         })
+    }
+
+    /// The payload type and the payload that a packet has on an m-line: a voice with redundancy goes without it to a client
+    /// that did not offer RED.
+    fn encoding(&self, mid: Mid, packet: &MediaPacket) -> Option<(Pt, Arc<[u8]>)> {
+        if let Some(payload_type) = self.payload_types.get(&(mid, packet.codec)) {
+            return Some((*payload_type, packet.payload.clone()));
+        }
+        let opus = self.payload_types.get(&(mid, Codec::Opus)).filter(|_| packet.codec == Codec::Red)?;
+        Some((*opus, red::newest_block(&packet.payload)?.into()))
     }
 
     /// Asks the client for a keyframe of one of its layers.

@@ -310,5 +310,6 @@ fn importance(source: Source) -> u8 {
 
 /// Whether a receiver that offered `codecs` can be sent `codec`.
 fn can_receive(codecs: &[Codec], codec: Codec) -> bool {
-    codecs.contains(&codec)
+    // RED carries Opus, which can be taken out of it.
+    codecs.contains(&codec) || (codec == Codec::Red && codecs.contains(&Codec::Opus))
 }
