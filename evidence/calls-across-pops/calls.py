@@ -200,9 +200,12 @@ class Session:
         return await cls._begin(http, f"{door}/v1/rooms/{room}/whip", token, Peer(sends=True, receives=False))
 
     @classmethod
-    async def play(cls, http: aiohttp.ClientSession, door: str, room: str, token: str) -> Self:
+    async def play(
+        cls, http: aiohttp.ClientSession, door: str, room: str, token: str, estimates: bool = True
+    ) -> Self:
         """Receives one voice and one picture of the room by WHEP."""
-        return await cls._begin(http, f"{door}/v1/rooms/{room}/whep", token, Peer(sends=False, receives=True))
+        peer = Peer(sends=False, receives=True, estimates=estimates)
+        return await cls._begin(http, f"{door}/v1/rooms/{room}/whep", token, peer)
 
     @classmethod
     async def _begin(cls, http: aiohttp.ClientSession, endpoint: str, token: str, peer: Peer) -> Self:

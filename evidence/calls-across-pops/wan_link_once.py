@@ -1,0 +1,94 @@
+"""A stream crosses the link between two PoPs once, however many watch it behind the link, and not at all while nobody does. The
+figure is what the emulated link itself has delivered, not what the nodes say that they sent."""
+
+import sys
+import time
+
+from wan import Client, Rate, World, note, running_world, wait_until
+
+FROM, TO = "panama", "zurich"
+PUBLISHER, RECEIVER = "client-bogota", "client-milan"
+RECEIVERS = (1, 2, 5)
+MEASURED_S = 20
+MAX_SPREAD_PERCENT = 3.0
+AUDIO_MARGIN = 1.2
+"""A voice's bytes follow what is said: two pieces of speech differ. The lowest picture alone would add three times as much."""
+FLOWS_WITHIN_S = 20
+SETTLE_S = 5
+"""For what joining takes beside media, and its keyframes."""
+ONE_LAYER, THREE_LAYERS = (), ("--simulcast",)
+"""Who measures copies publishes one layer: of three, receivers whose paths are thought to carry different amounts watch
+different ones, and each of those has to cross."""
+WATCHES = ("--video-slots", "1")
+ONLY_LISTENS = ("--video-slots", "0")
+STAYS_ON = ("--duration", "10m")
+
+
+def publish(world: World, room: str, published: str, *layers: str) -> Client:
+    """Someone who publishes."""
+    return world.join(PUBLISHER, room, "--publish", published, *layers, *STAYS_ON)
+
+
+def receive(world: World, room: str, count: int, *flags: str) -> list[Client]:
+    """That many who receive."""
+    return [world.join(RECEIVER, room, *flags, *STAYS_ON) for _ in range(count)]
+
+
+def settled_rate(world: World, everyone: list[Client]) -> Rate:
+    """What crosses the link once media flows and everyone has joined."""
+    voice_packets_per_s = 50
+    flows = wait_until(lambda: world.rate(FROM, TO, 1).packets > 0.8 * voice_packets_per_s, FLOWS_WITHIN_S)
+    if flows is None or not all(client.is_there() for client in everyone):
+        raise SystemExit(f"nothing flows from {FROM} to {TO} within {FLOWS_WITHIN_S} s, or a client has ended")
+    time.sleep(SETTLE_S)
+    return world.rate(FROM, TO, MEASURED_S)
+
+
+def rates_by_receivers(world: World) -> list[float]:
+    """Packets a second over the link for one publisher and more and more receivers."""
+    room = "link-once"
+    publisher = publish(world, room, "audio,video", *ONE_LAYER)
+    receivers: list[Client] = []
+    rates = []
+    for count in RECEIVERS:
+        receivers += receive(world, room, count - len(receivers), *WATCHES)
+        rate = settled_rate(world, [publisher, *receivers])
+        note(f"{count} receivers: {rate.packets:.1f} packets/s, {rate.bytes / 1000:.1f} kB/s")
+        rates.append(rate.packets)
+    reports = [receiver.leave() for receiver in receivers]
+    sent = publisher.leave()["sent"]
+    seen = [slot["video"] for report in reports for slot in report["slots"] if slot["video"]]
+    note(f"seen: {[(video['height'], video['frames'], video['freezes']) for video in seen]}; sent: {sent}")
+    if any(video["frames"] == 0 for video in seen):
+        raise SystemExit("a receiver has not seen anything")
+    return rates
+
+
+def rate_without_viewers(world: World, published: str) -> Rate:
+    """What crosses while two listen and nobody watches."""
+    room = f"unwatched-{published.replace(',', '-')}"
+    everyone = [*receive(world, room, 2, *ONLY_LISTENS), publish(world, room, published, *THREE_LAYERS)]
+    rate = settled_rate(world, everyone)
+    note(f"nobody watches, published {published}: {rate.packets:.1f} packets/s, {rate.bytes / 1000:.2f} kB/s")
+    for client in everyone:
+        client.leave()
+    return rate
+
+
+def check(world: World) -> bool:
+    """Prints the figure; returns whether it is good enough."""
+    rates = rates_by_receivers(world)
+    without_camera, with_camera = (rate_without_viewers(world, what) for what in ("audio", "audio,video"))
+    spread = 100 * (max(rates) / min(rates) - 1)
+    bound = AUDIO_MARGIN * without_camera.bytes
+    counted = ", ".join(f"{rate:.0f}" for rate in rates)
+    print(
+        f"{counted} packets/s for {', '.join(map(str, RECEIVERS))} receivers, {spread:.1f} % apart; without a viewer "
+        f"{with_camera.bytes / 1000:.1f} kB/s, and {without_camera.bytes / 1000:.1f} from someone without a camera"
+    )
+    return spread <= MAX_SPREAD_PERCENT and with_camera.bytes <= bound
+
+
+if __name__ == "__main__":
+    with running_world() as world:
+        sys.exit(not check(world))
