@@ -12,6 +12,8 @@ type Internals = Window & { __isthmus?: { room: Room }; __offers?: number };
 
 /** Runs in a page before its own scripts: a small picture, since a test machine has two cores, and a count of offers. */
 export function instrument(): void {
+  // Firefox runs this on its empty first page too, which is no secure context and has no devices.
+  if (!window.isSecureContext) return;
   const capture = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
   navigator.mediaDevices.getUserMedia = (constraints = {}) =>
     capture({ ...constraints, ...(constraints.video ? { video: { width: 640, height: 360, frameRate: 30 } } : {}) });

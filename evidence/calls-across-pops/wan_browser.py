@@ -1,0 +1,117 @@
+"""Chromium on a host of the emulated world, told what to do by the DevTools protocol over a pair of pipes. The page is the web app;
+its origin is neither HTTPS nor localhost, so it has no camera and no microphone, and looks on."""
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import BinaryIO
+
+from cluster import ROOT
+from wan import Host
+
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-timer-throttling",
+    "--disable-renderer-backgrounding",
+    "--autoplay-policy=no-user-gesture-required",
+    "--window-size=1280,900",
+    "--remote-debugging-pipe",
+)
+ENDS_WITHIN_S = 10
+JOIN_AT_ONCE = """
+    localStorage.setItem("isthmus.name", "Max");
+    new MutationObserver((_, observer) => {
+        const join = document.querySelector("button[type=submit]:enabled");
+        if (join === null) return;
+        observer.disconnect();
+        join.click();
+    }).observe(document, { subtree: true, childList: true, attributes: true });
+"""
+"""Runs before the page's own scripts: presses Join as soon as that can be done."""
+PICTURE = """(async () => {
+    const report = await window.__isthmus?.room.getStats();
+    const rows = [...(report?.values() ?? [])].filter((row) => row.type === "inbound-rtp" && row.kind === "video");
+    return rows.map((row) => ({ frames: row.framesDecoded ?? 0, height: row.frameHeight ?? 0 }));
+})()"""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What the browser's statistics say of the picture that it decodes."""
+
+    frames: int
+    height: int
+
+
+class Page:
+    """A page of a browser."""
+
+    def __init__(self, requests: BinaryIO, answers: BinaryIO) -> None:
+        self._requests, self._answers = requests, answers
+        self._numbers = count(1)
+        self._session: dict[str, str] = {}
+        target = self._ask("Target.createTarget", url="about:blank")["targetId"]
+        self._session = {"sessionId": self._ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]}
+
+    def join(self, door: str, room: str) -> None:
+        """Opens the room's link and joins."""
+        self._ask("Page.enable")
+        self._ask("Page.addScriptToEvaluateOnNewDocument", source=JOIN_AT_ONCE)
+        self._ask("Page.navigate", url=f"{door}/r/{room}?debug=1")
+
+    def picture(self) -> Picture:
+        """The picture of someone else, as it is decoded now."""
+        answer = self._ask("Runtime.evaluate", expression=PICTURE, awaitPromise=True, returnByValue=True)
+        rows = answer["result"].get("value") or [{"frames": 0, "height": 0}]
+        return Picture(**max(rows, key=lambda row: row["frames"]))
+
+    def _ask(self, method: str, **parameters: object) -> dict:
+        number = next(self._numbers)
+        request = {"id": number, "method": method, "params": parameters} | self._session
+        self._requests.write(json.dumps(request).encode() + b"\0")
+        self._requests.flush()
+        while True:
+            answer = json.loads(self._next_message())
+            if answer.get("id") == number:
+                if "error" in answer:
+                    raise RuntimeError(f"{method}: {answer['error']}")
+                return answer["result"]
+
+    def _next_message(self) -> bytes:
+        message = bytearray()
+        while (byte := self._answers.read(1)) != b"\0":
+            if not byte:
+                raise RuntimeError("the browser has ended")
+            message += byte
+        return bytes(message)
+
+
+@contextmanager
+def browsing(host: Host) -> Iterator[Page]:
+    """A browser on the host for as long as the block lasts."""
+    from_us, to_us = os.pipe(), os.pipe()
+    with tempfile.TemporaryDirectory(prefix="isthmus-chromium-", ignore_cleanup_errors=True) as profile:
+        # Chromium reads requests from descriptor 3 and writes answers to 4.
+        shell = f'exec "$@" 3<&{from_us[0]} 4>&{to_us[1]}'
+        command = host.command("bash", "-c", shell, "bash", CHROMIUM, *FLAGS, f"--user-data-dir={profile}")
+        browser = subprocess.Popen(command, cwd=ROOT, pass_fds=(from_us[0], to_us[1]), stderr=subprocess.DEVNULL)
+        os.close(from_us[0])
+        os.close(to_us[1])
+        try:
+            with os.fdopen(from_us[1], "wb") as requests, os.fdopen(to_us[0], "rb") as answers:
+                yield Page(requests, answers)
+        finally:
+            browser.terminate()
+            try:
+                browser.wait(ENDS_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                browser.kill()
+                browser.wait()
