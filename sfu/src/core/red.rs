@@ -23,8 +23,8 @@ mod tests {
     #[test]
     fn the_newest_block_is_the_last() {
         assert_eq!(newest_block(&[111, 1, 2, 3]), Some(&[1u8, 2, 3][..]), "no redundancy");
-        assert_eq!(newest_block(&[0x80 | 111, 0, 0, 2, 111, 9, 9, 1, 2, 3]), Some(&[1u8, 2, 3][..]));
-        assert_eq!(newest_block(&[0x80 | 111, 0, 0, 9, 111, 9, 9]), None, "cut short");
+        assert_eq!(newest_block(&[0x80 | 0x6f, 0, 0, 2, 111, 9, 9, 1, 2, 3]), Some(&[1u8, 2, 3][..]));
+        assert_eq!(newest_block(&[0x80 | 0x6f, 0, 0, 9, 111, 9, 9]), None, "cut short");
         assert_eq!(newest_block(&[]), None);
     }
 
