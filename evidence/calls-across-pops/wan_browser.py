@@ -1,10 +1,11 @@
-"""Chromium on a host of the emulated world, told what to do by the DevTools protocol over a pair of pipes. The page is the web app;
-its origin is neither HTTPS nor localhost, so it has no camera and no microphone, and looks on."""
+"""Chromium on a host of the emulated world, told what to do by the DevTools protocol over a pair of pipes. The page is the web app.
+Its origin is neither HTTPS nor localhost, so it has no camera and no microphone and looks on, unless it is trusted all the same."""
 
 import json
 import os
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ FLAGS = (
     "--window-size=1280,900",
     "--remote-debugging-pipe",
 )
+CAMERA_FLAGS = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream=fps=30")
 ENDS_WITHIN_S = 10
 JOIN_AT_ONCE = """
     localStorage.setItem("isthmus.name", "Max");
@@ -39,7 +41,9 @@ JOIN_AT_ONCE = """
 PICTURE = """(async () => {
     const report = await window.__isthmus?.room.getStats();
     const rows = [...(report?.values() ?? [])].filter((row) => row.type === "inbound-rtp" && row.kind === "video");
-    return rows.map((row) => ({ frames: row.framesDecoded ?? 0, height: row.frameHeight ?? 0 }));
+    const decoded = rows.map((row) => ({ frames: row.framesDecoded ?? 0, height: row.frameHeight ?? 0 }));
+    const most = decoded.sort((one, other) => other.frames - one.frames)[0] ?? { frames: 0, height: 0 };
+    return { ...most, at_ms: performance.now() };
 })()"""
 
 
@@ -49,6 +53,8 @@ class Picture:
 
     frames: int
     height: int
+    at_ms: float
+    """Since the page was opened."""
 
 
 class Page:
@@ -70,8 +76,16 @@ class Page:
     def picture(self) -> Picture:
         """The picture of someone else, as it is decoded now."""
         answer = self._ask("Runtime.evaluate", expression=PICTURE, awaitPromise=True, returnByValue=True)
-        rows = answer["result"].get("value") or [{"frames": 0, "height": 0}]
-        return Picture(**max(rows, key=lambda row: row["frames"]))
+        return Picture(**answer["result"]["value"])
+
+    def first_picture(self, within_s: float) -> Picture | None:
+        """Waits until something has been decoded."""
+        deadline = time.monotonic() + within_s
+        while time.monotonic() < deadline:
+            if (picture := self.picture()).frames > 0:
+                return picture
+            time.sleep(0.02)
+        return None
 
     def _ask(self, method: str, **parameters: object) -> dict:
         number = next(self._numbers)
@@ -95,13 +109,15 @@ class Page:
 
 
 @contextmanager
-def browsing(host: Host) -> Iterator[Page]:
-    """A browser on the host for as long as the block lasts."""
+def browsing(host: Host, trusted: str | None = None) -> Iterator[Page]:
+    """A browser on the host for as long as the block lasts. It has a made-up camera and microphone for pages of the origin that
+    is `trusted`."""
+    camera = () if trusted is None else (*CAMERA_FLAGS, f"--unsafely-treat-insecure-origin-as-secure={trusted}")
     from_us, to_us = os.pipe(), os.pipe()
     with tempfile.TemporaryDirectory(prefix="isthmus-chromium-", ignore_cleanup_errors=True) as profile:
         # Chromium reads requests from descriptor 3 and writes answers to 4.
         shell = f'exec "$@" 3<&{from_us[0]} 4>&{to_us[1]}'
-        command = host.command("bash", "-c", shell, "bash", CHROMIUM, *FLAGS, f"--user-data-dir={profile}")
+        command = host.command("bash", "-c", shell, "bash", CHROMIUM, *FLAGS, *camera, f"--user-data-dir={profile}")
         browser = subprocess.Popen(command, cwd=ROOT, pass_fds=(from_us[0], to_us[1]), stderr=subprocess.DEVNULL)
         os.close(from_us[0])
         os.close(to_us[1])

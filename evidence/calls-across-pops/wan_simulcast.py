@@ -1,8 +1,9 @@
 """Someone whose access link is capped to 300 kbit/s gets the low layer in time, while someone else in the same PoP keeps the high one.
-The capped one is Chromium with the web app, and the layer is what its own statistics say that it decodes."""
+The capped one and the publisher are Chromium with the web app; the layer is what the capped one's own statistics say that it decodes."""
 
 import sys
 import time
+from contextlib import ExitStack
 
 from wan import NEAREST, Client, World, note, running_world, wait_until
 from wan_browser import Page, browsing
@@ -14,7 +15,7 @@ CAP_MBPS = "0.3"
 LOW_PX, HIGH_PX = 180, 720
 LOW_WITHIN_S = 5.0
 HIGH_WITHIN_S = 45
-WATCHED_S = 20
+WATCHED_S = 15
 
 
 def estimate_kbps(world: World, pop: str) -> list[int | None]:
@@ -37,27 +38,32 @@ def seconds_to_low(world: World, page: Page) -> float | None:
     return low_after_s
 
 
-def high_seen(client: Client) -> dict:
-    """Ends the stay of the one who is not capped; returns what they received of the picture."""
-    return next(slot["video"] for slot in client.leave()["slots"] if slot["kind"] == "video")
+def seen_by(client: Client) -> dict:
+    """Ends the stay of the one who is not capped; returns what they received of the picture. The onlooker's dark camera may have
+    a slot too."""
+    pictures = [slot["video"] for slot in client.leave()["slots"] if slot["kind"] == "video"]
+    return max(pictures, key=lambda picture: picture["frames"])
 
 
 def check(world: World) -> bool:
     """Prints the figure; returns whether it is good enough."""
-    world.join(PUBLISHER, ROOM, "--publish", "audio,video", "--simulcast", "--duration", "10m")
-    with browsing(world.hosts[CAPPED]) as page:
+    with ExitStack() as browsers:
+        # Three encoders of a real camera's rates: of the load tester's clips the middle layer would fit under the cap too.
+        door = world.url(NEAREST[PUBLISHER])
+        browsers.enter_context(browsing(world.hosts[PUBLISHER], trusted=door)).join(door, ROOM)
+        page = browsers.enter_context(browsing(world.hosts[CAPPED]))
         page.join(world.url(NEAREST[CAPPED]), ROOM)
         high_after_s = wait_until(lambda: page.picture().height == HIGH_PX, HIGH_WITHIN_S)
         note(f"the high layer after {high_after_s} s: {page.picture()}")
         if high_after_s is None:
             print(f"without a cap the high layer is not decoded within {HIGH_WITHIN_S} s")
             return False
-        uncapped = world.join(OTHERWISE, ROOM, "--pop", NEAREST[CAPPED], "--video-slots", "1", "--duration", "10m")
+        uncapped = world.join(OTHERWISE, ROOM, "--pop", NEAREST[CAPPED], "--video-slots", "2", "--duration", "10m")
         wait_until(lambda: len(estimate_kbps(world, NEAREST[CAPPED])) == 2, HIGH_WITHIN_S)
         time.sleep(8)
         low_after_s = seconds_to_low(world, page)
         last = page.picture()
-        uncapped_seen = high_seen(uncapped)
+        uncapped_seen = seen_by(uncapped)
     note(f"uncapped: {uncapped_seen}")
     told = "never" if low_after_s is None else f"{low_after_s:.1f} s after"
     print(
