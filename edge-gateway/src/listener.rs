@@ -9,6 +9,7 @@ use std::{
 use axum::Router;
 use axum_server::{
     Handle,
+    accept::NoDelayAcceptor,
     tls_rustls::{RustlsAcceptor, RustlsConfig},
 };
 use rustls::{
@@ -53,7 +54,9 @@ impl Listener {
     /// Serves until `shutdown`, then gives what is under way a moment.
     pub(crate) async fn serve(self, router: Router, shutdown: CancellationToken) -> std::io::Result<()> {
         let handle = Handle::new();
+        // Signalling is short messages: without this each one after another waits for the client's delayed acknowledgement, 40 ms.
         let mut server = axum_server::from_tcp(self.socket)?
+            .acceptor(NoDelayAcceptor::new())
             .handle(handle.clone())
             .first_request_timeout(HEADER_TIMEOUT)
             .accept_error_handler(|peer, error| tracing::debug!(?peer, %error, "a connection was not accepted"));
