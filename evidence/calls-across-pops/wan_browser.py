@@ -1,5 +1,6 @@
-"""Chromium on a host of the emulated world, told what to do by the DevTools protocol over a pair of pipes. The page is the web app.
-Its origin is neither HTTPS nor localhost, so it has no camera and no microphone and looks on, unless it is trusted all the same."""
+"""Chromium on a host of the emulated world, told what to do by the DevTools protocol over a pair of pipes. The page is the
+web app. Its origin is neither HTTPS nor localhost, so it has no camera and no microphone and looks on, unless it is trusted
+all the same."""
 
 import json
 import os

@@ -1,5 +1,6 @@
 """People whose network drops all UDP still get into the call, by ICE over TCP alone (RFC 6544), and see it fluently: the load
-tester's client and Chromium. That the network does drop UDP is shown by someone on the same host who insists on it and gets nowhere."""
+tester's client and Chromium. That the network does drop UDP is shown by someone on the same host who insists on it and gets
+nowhere."""
 
 import sys
 import time

@@ -1,5 +1,6 @@
 """How long it takes from opening a room's link in Chromium, with nothing cached, until it has decoded a picture of someone in
-another PoP. Join is pressed as soon as it can be. The floor beside it is the network's alone: no page is parsed, nothing computed."""
+another PoP. Join is pressed as soon as it can be. The floor beside it is the network's alone: no page is parsed,
+nothing computed."""
 
 import sys
 

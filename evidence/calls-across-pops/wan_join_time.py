@@ -53,7 +53,7 @@ class Phase:
 
 
 PHASES = (
-    Phase("PoPs and probes", "pops_ms", own=2, farthest=5, saved="5 to the farthest, for 3 own: stop when the nearest has answered, as the web app does"),
+    Phase("PoPs and probes", "pops_ms", own=2, farthest=5, saved="5 to the farthest: stop once the nearest has answered"),
     Phase("report and token", "token_ms", own=2, saved="1: do not wait for the report"),
     Phase("socket", "socket_ms", own=2, saved="1: one connection for all requests (HTTP/2)"),
     Phase("hello", "welcome_ms", own=1, saved="1: hello and offer at once"),

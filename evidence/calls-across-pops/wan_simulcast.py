@@ -1,5 +1,6 @@
-"""Someone whose access link is capped to 300 kbit/s gets the low layer in time, while someone else in the same PoP keeps the high one.
-The capped one and the publisher are Chromium with the web app; the layer is what the capped one's own statistics say that it decodes."""
+"""Someone whose access link is capped to 300 kbit/s gets the low layer in time, while someone else in the same PoP keeps the
+high one. The capped one and the publisher are Chromium with the web app; the layer is what the capped one's own statistics
+say that it decodes."""
 
 import sys
 import time
