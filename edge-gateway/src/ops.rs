@@ -13,6 +13,7 @@ use axum::{
 use isthmus_protocol::{
     NodeId,
     node::{Answer, NodeStatus, Query, RoomView},
+    pops::PopEntry,
 };
 use prometheus::TextEncoder;
 
@@ -26,6 +27,7 @@ pub(crate) fn router(door: Arc<Door>) -> Router {
         .route("/readyz", get(ready))
         .route("/drain", post(drain))
         .route("/debug/rooms", get(rooms))
+        .route("/debug/pops", get(pops))
         .with_state(door)
 }
 
@@ -85,6 +87,11 @@ async fn rooms(State(door): State<Arc<Door>>) -> Json<BTreeMap<NodeId, PerNode<V
         })
         .await,
     )
+}
+
+/// The PoPs as this door knows them, in the order that a caller gets of whom nothing is known.
+async fn pops(State(door): State<Arc<Door>>) -> Json<Vec<PopEntry>> {
+    Json(door.pops.listed(&door.nodes, door.is_draining(), door.now()))
 }
 
 async fn ask<T>(door: &Door, query: &Query, read: impl Fn(Answer) -> Option<T>) -> BTreeMap<NodeId, PerNode<T>> {

@@ -1,11 +1,17 @@
 //! The PoPs as this door knows them: the directory's list, refreshed in the background, and what the door sees itself.
 //!
 //! While the store cannot be reached the last answer stands; before the first answer there is this PoP alone. Of its
-//! own PoP the door always says what it sees on its own links.
+//! own PoP the door always says what it sees on its own links. What was measured from a network it remembers too.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+mod networks;
 
-use isthmus_directory::{Caller, Directory, PopRecord, Prefix, Snapshot, UnixMicros, rank};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use isthmus_directory::{Caller, Directory, LatencyRecord, PopRecord, Prefix, Snapshot, UnixMicros, rank};
 use isthmus_protocol::{
     PopId,
     pops::{Measurement, PopEntry},
@@ -13,13 +19,18 @@ use isthmus_protocol::{
 use prometheus::IntCounterVec;
 use tokio::{
     sync::{mpsc, watch},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
+use self::networks::Networks;
 use crate::{config::Config, nodes::Nodes, origin};
 
 /// How often the directory is read. `GET /v1/pops` may be this old.
 const REFRESH_EVERY: Duration = Duration::from_secs(2);
+/// How often it is read while PoPs of the configuration are missing in it: a cluster has just been started.
+const REFRESH_WHILE_INCOMPLETE: Duration = Duration::from_millis(250);
+/// How many times that is done, half a minute at least: a PoP that is down for longer is not waited for.
+const HURRIED_ROUNDS: u32 = 120;
 /// How often the PoP is written to the directory, which forgets it after a day.
 const REGISTER_EVERY: Duration = Duration::from_hours(1);
 /// How long the store has for an answer in the background.
@@ -40,7 +51,11 @@ struct Report {
 pub(crate) struct Pops {
     directory: Directory,
     own: PopRecord,
+    /// How many PoPs there are by the configuration.
+    configured: usize,
     known: watch::Sender<Known>,
+    /// What was measured from networks that asked lately, for when the store does not answer.
+    networks: Mutex<Networks>,
     reports: mpsc::Sender<Report>,
     drops: IntCounterVec,
 }
@@ -67,7 +82,9 @@ impl Pops {
         };
         let (reports, queue) = mpsc::channel(REPORTS);
         let (known, _) = watch::channel(Known::default());
-        (Self { directory, own, known, reports, drops }, Upkeep(queue))
+        let networks = Mutex::new(Networks::default());
+        let configured = config.pop_origins.len();
+        (Self { directory, own, configured, known, networks, reports, drops }, Upkeep(queue))
     }
 
     /// Every PoP, the best for a caller from `prefix` first.
@@ -80,11 +97,28 @@ impl Pops {
         now: UnixMicros,
     ) -> Vec<PopEntry> {
         let known = self.known.borrow().clone();
-        if known.answers {
-            let latency = timeout(LATENCY_TIMEOUT, self.directory.latency(prefix)).await;
-            caller.latency = latency.ok().and_then(Result::ok).unwrap_or_default();
-        }
+        caller.latency = self.latency(prefix, known.answers).await;
         rank(&self.with_own_view(&known.snapshot, nodes, draining), &caller, now)
+    }
+
+    /// Every PoP, for a caller of whom nothing is known.
+    pub(crate) fn listed(&self, nodes: &Nodes, draining: bool, now: UnixMicros) -> Vec<PopEntry> {
+        let snapshot = self.known.borrow().snapshot.clone();
+        rank(&self.with_own_view(&snapshot, nodes, draining), &Caller::default(), now)
+    }
+
+    /// What was measured from a network: as the store has it, or as it had it when it was last asked.
+    async fn latency(&self, prefix: &Prefix, answers: bool) -> LatencyRecord {
+        let asked = async { timeout(LATENCY_TIMEOUT, self.directory.latency(prefix)).await.ok()?.ok() };
+        let told = if answers { asked.await } else { None };
+        let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
+        match told {
+            Some(latency) => {
+                networks.remember(*prefix, latency.clone());
+                latency
+            }
+            None => networks.recall(prefix).cloned().unwrap_or_default(),
+        }
     }
 
     /// The directory's view, with what this door sees in place of what its nodes wrote a moment ago.
@@ -126,10 +160,8 @@ impl Pops {
 
     async fn refresh(&self) {
         let mut registered = None;
-        let mut ticks = tokio::time::interval(REFRESH_EVERY);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut hurried = 0;
         loop {
-            ticks.tick().await;
             match timeout(STORE_TIMEOUT, self.directory.snapshot()).await {
                 Ok(Ok(snapshot)) => {
                     let due = registered.is_none_or(|at| snapshot.read_at.since(at) > REGISTER_EVERY);
@@ -143,6 +175,13 @@ impl Pops {
                     self.heard(None);
                 }
                 Err(_) => self.heard(None),
+            }
+            let incomplete = self.known.borrow().snapshot.pops.len() < self.configured;
+            if incomplete && hurried < HURRIED_ROUNDS {
+                hurried += 1;
+                sleep(REFRESH_WHILE_INCOMPLETE).await;
+            } else {
+                sleep(REFRESH_EVERY).await;
             }
         }
     }

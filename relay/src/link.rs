@@ -88,10 +88,16 @@ impl Link {
     pub fn control(&self, message: PeerMessage) -> Result<(), LinkFull> {
         self.0.control.try_send(message).map_err(|error| {
             if matches!(error, mpsc::error::TrySendError::Full(_)) {
-                CloseReason::ControlFull.close(&self.0.connection);
+                self.reset();
             }
             LinkFull
         })
+    }
+
+    /// Ends the link because a control message found no place, on this side or the other. Both sides begin anew: what was
+    /// told by it is void, and is told again by the next.
+    pub fn reset(&self) {
+        CloseReason::ControlFull.close(&self.0.connection);
     }
 
     /// Sends a packet as the stream the peer chose for it. Never blocks, from any thread. When the queue is full the
@@ -174,7 +180,7 @@ pub(crate) async fn serve(
     let reason = tokio::select! {
         error = until_lost(connection) => reason_of(&error.into()),
         reason = send_control(control_queue, control.sender) => reason,
-        reason = receive_control(control.receiver, peer, &around.events) => reason,
+        reason = receive_control(control.receiver, &link, &around.events) => reason,
         reason = path.run(media_queue) => reason,
         reason = refuse_streams(connection) => reason,
         never = report_rtt(connection, peer, &around.metrics) => never,
@@ -203,10 +209,10 @@ async fn send_control(mut queue: mpsc::Receiver<PeerMessage>, mut stream: FrameS
     CloseReason::Done
 }
 
-async fn receive_control(mut stream: FrameReceiver<PeerMessage>, peer: &PeerIdentity, events: &Events) -> CloseReason {
+async fn receive_control(mut stream: FrameReceiver<PeerMessage>, link: &Link, events: &Events) -> CloseReason {
     loop {
         match stream.receive().await {
-            Ok(Some(message)) => events(MeshEvent::Control { node: peer.node.clone(), message }),
+            Ok(Some(message)) => events(MeshEvent::Control { link: link.clone(), message }),
             Ok(None) => return CloseReason::Done,
             Err(error) => return reason_of(&error),
         }

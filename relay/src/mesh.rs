@@ -65,8 +65,8 @@ pub enum MeshEvent {
     },
     /// A peer says something; in order, without loss while the link is up.
     Control {
-        /// The peer.
-        node: NodeId,
+        /// The link it came by. Whoever cannot take it must [reset](Link::reset) the link, since it will not come again.
+        link: Link,
         /// What it says.
         message: PeerMessage,
     },

@@ -15,7 +15,7 @@ const NOTICED_WITHIN: Duration = Duration::from_secs(2);
 
 fn control_from(node: &Node, other: &Node) -> isthmus_protocol::peer::PeerMessage {
     node.expect("a control message", |event| match event {
-        MeshEvent::Control { node, message } if node == *other.name() => Some(message),
+        MeshEvent::Control { link, message } if link.node() == other.name() => Some(message),
         _ => None,
     })
 }

@@ -28,7 +28,7 @@ use crate::{
     config::Config,
     core::room::{Here, StreamIds},
     metrics::Metrics,
-    shard::{self, Command, Inbox, Shard},
+    shard::{self, Command, Inbox, NotDelivered, Shard},
 };
 
 /// Messages that wait for a door: a client that does not read that many loses its door and finds everything again when it
@@ -134,7 +134,7 @@ impl Node {
     pub async fn stop(self) {
         for shard in &self.shared.shards {
             // A shard that has stopped already needs no telling.
-            let _ = shard.control(Command::Stop).await;
+            let _ = shard.command(Command::Stop).await;
         }
         let joined = tokio::task::spawn_blocking(move || self.threads.into_iter().all(|thread| thread.join().is_ok()));
         if !joined.await.unwrap_or(false) {
@@ -207,10 +207,19 @@ impl Shared {
     }
 
     fn deliver(&self, shard: &Inbox, event: MeshEvent) {
-        let reason = if matches!(event, MeshEvent::Media { .. }) { "shard_media_full" } else { "shard_control_full" };
-        if shard.news(event).is_err() {
-            self.metrics.packets.drops.with_label_values(&[reason]).inc();
-        }
+        let Err(NotDelivered::Full(event)) = shard.news(event) else { return };
+        let reason = match event {
+            MeshEvent::Media { .. } => "shard_media_full",
+            MeshEvent::Control { link, .. } | MeshEvent::LinkUp { link } => {
+                link.reset();
+                "shard_news_full"
+            }
+            MeshEvent::LinkDown { node } => {
+                tracing::error!(%node, "a shard that is stuck was not told that a link is down");
+                "shard_news_full"
+            }
+        };
+        self.metrics.packets.drops.with_label_values(&[reason]).inc();
     }
 
     async fn serve_session(
@@ -223,7 +232,7 @@ impl Shared {
         let participant = participant_of(&session).clone();
         let attachment = self.attachments.fetch_add(1, Ordering::Relaxed);
         let (outbox, mut messages) = mpsc::channel(OUTBOX_BOUND);
-        if shard.control(Command::Open { session, attachment, outbox }).await.is_err() {
+        if shard.command(Command::Open { session, attachment, outbox }).await.is_err() {
             return;
         }
         loop {
@@ -239,14 +248,14 @@ impl Shared {
                     // The stream ended, or broke: either way the session is detached and may be taken up again.
                     let Ok(Some(message)) = incoming else { break };
                     let command = Command::Message { participant: participant.clone(), attachment, message };
-                    if shard.control(command).await.is_err() {
+                    if shard.command(command).await.is_err() {
                         break;
                     }
                 }
             }
         }
         // A shard that has stopped has no sessions left to detach.
-        let _ = shard.control(Command::Detached { participant, attachment }).await;
+        let _ = shard.command(Command::Detached { participant, attachment }).await;
         sender.finish().await;
     }
 
@@ -262,7 +271,7 @@ impl Shared {
                 self.draining.store(true, Ordering::Relaxed);
                 for shard in &self.shards {
                     // A shard that has stopped is drained.
-                    let _ = shard.control(Command::Drain { deadline_s }).await;
+                    let _ = shard.command(Command::Drain { deadline_s }).await;
                 }
                 Answer::Status(self.status())
             }
@@ -273,7 +282,7 @@ impl Shared {
         let mut rooms = Vec::new();
         for shard in &self.shards {
             let (reply, answer) = oneshot::channel();
-            if shard.control(Command::Rooms { reply }).await.is_ok() {
+            if shard.command(Command::Rooms { reply }).await.is_ok() {
                 rooms.extend(answer.await.unwrap_or_default());
             }
         }

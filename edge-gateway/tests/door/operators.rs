@@ -32,6 +32,8 @@ async fn health_rooms_and_joins_are_told() {
     assert_eq!(door.ops("/healthz").await.status(), 200);
     let rooms: Value = door.ops("/debug/rooms").await.json().await.expect("JSON");
     assert_eq!(rooms["panama-sfu-1"][0]["room"], "demo");
+    let pops: Value = door.ops("/debug/pops").await.json().await.expect("JSON");
+    assert_eq!((&pops[0]["id"], &pops[0]["state"]), (&Value::from("panama"), &Value::from("ready")));
     let token = stage.token("demo", "encoder", BOTH);
     let publish = door.post("/v1/rooms/demo/whip").bearer_auth(token).header("content-type", "application/sdp");
     assert_eq!(publish.body(offer("sendonly")).send().await.expect("an answer").status(), 201);

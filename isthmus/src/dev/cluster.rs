@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "IO: reads the clock to say how long the start took")]
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -9,6 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
+use isthmus_protocol::{NodeId, PopId};
 use tokio::{sync::mpsc, task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -94,13 +96,9 @@ impl Cluster {
         let processes: Vec<Process> = self.pops.iter().flat_map(Pop::processes).collect();
         let progress = progress(processes.len());
         let mut waiting = JoinSet::new();
+        let pops: BTreeSet<PopId> = self.pops.iter().map(|pop| pop.id.clone()).collect();
         for process in processes {
-            waiting.spawn(async move {
-                while !probe::is_ready(process.ops).await {
-                    sleep(PROBE_INTERVAL).await;
-                }
-                process.name
-            });
+            waiting.spawn(until_of_use(process, pops.clone()));
         }
         loop {
             tokio::select! {
@@ -144,6 +142,18 @@ impl Cluster {
             }
         }
     }
+}
+
+/// Waits until a process is ready, and if it is a door, until it would send calls to every one of `pops`: what they say of
+/// themselves travels from store to store. Its name.
+async fn until_of_use(process: Process, pops: BTreeSet<PopId>) -> NodeId {
+    while !probe::is_ready(process.ops).await {
+        sleep(PROBE_INTERVAL).await;
+    }
+    while process.role == Role::Door && !probe::open_pops(process.ops).await.is_superset(&pops) {
+        sleep(PROBE_INTERVAL).await;
+    }
+    process.name
 }
 
 /// Doors and stores come back before clients give up on them; a media node later, so that failover to another PoP shows.

@@ -1,9 +1,10 @@
 //! How other threads reach a shard.
 //!
-//! | queue      | bound  | when it is full                                                                    |
-//! |------------|--------|------------------------------------------------------------------------------------|
-//! | `control`  | 16,384 | [`Inbox::control`] waits; [`Inbox::news`] refuses, and the caller resets the link    |
-//! | `media`    | 8,192  | the packet is dropped and counted: late media is useless                            |
+//! | queue      | bound  | when it is full                                                                        |
+//! |------------|--------|----------------------------------------------------------------------------------------|
+//! | `commands` | 4,096  | [`Inbox::command`] waits, and the relay with it stops reading from that door             |
+//! | `news`     | 16,384 | the link it came by is to be reset: both sides then begin anew. Links that come and go have a reserve of 1,024 places |
+//! | `media`    | 8,192  | the packet is dropped and counted: late media is useless                                |
 
 use std::{
     io,
@@ -19,15 +20,19 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::sessions::Command;
 
-const CONTROL_BOUND: usize = 16_384;
+const COMMANDS_BOUND: usize = 4_096;
+const NEWS_BOUND: usize = 16_384;
+/// Places of the news that what peers say leaves free, for links that come and go: that one is gone must never be lost.
+const LINKS_RESERVE: usize = 1_024;
 const MEDIA_BOUND: usize = 8_192;
-/// Letters taken in one round.
-const MAX_LETTERS: usize = 512;
+/// Letters of one kind taken in one round.
+const MAX_LETTERS: usize = 256;
 
 /// The sending side; cloning it is cheap.
 #[derive(Clone)]
 pub(crate) struct Inbox {
-    control: mpsc::Sender<Command>,
+    commands: mpsc::Sender<Command>,
+    news: mpsc::Sender<MeshEvent>,
     media: mpsc::Sender<MeshEvent>,
     bell: Arc<Bell>,
 }
@@ -38,52 +43,53 @@ struct Bell {
     waker: Waker,
 }
 
-/// The shard stopped, or its queue is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why the shard did not get something.
+#[derive(Debug)]
 pub(crate) enum NotDelivered {
-    Full,
+    /// The queue is full; here it is back.
+    Full(MeshEvent),
+    /// The shard has stopped.
     Stopped,
 }
 
 /// The shard's side.
 pub(super) struct Letters {
-    control: mpsc::Receiver<Command>,
+    commands: mpsc::Receiver<Command>,
+    news: mpsc::Receiver<MeshEvent>,
     media: mpsc::Receiver<MeshEvent>,
     bell: Arc<Bell>,
 }
 
 pub(super) fn create(registry: &Registry, token: Token) -> io::Result<(Inbox, Letters)> {
-    let (control, control_letters) = mpsc::channel(CONTROL_BOUND);
+    let (commands, command_letters) = mpsc::channel(COMMANDS_BOUND);
+    let (news, news_letters) = mpsc::channel(NEWS_BOUND);
     let (media, media_letters) = mpsc::channel(MEDIA_BOUND);
     let bell = Arc::new(Bell { rung: AtomicBool::new(false), waker: Waker::new(registry, token)? });
-    let letters = Letters { control: control_letters, media: media_letters, bell: bell.clone() };
-    Ok((Inbox { control, media, bell }, letters))
+    let letters = Letters { commands: command_letters, news: news_letters, media: media_letters, bell: bell.clone() };
+    Ok((Inbox { commands, news, media, bell }, letters))
 }
 
 impl Inbox {
     /// Sends a command, waiting while the queue is full.
-    pub(crate) async fn control(&self, command: Command) -> Result<(), NotDelivered> {
-        self.control.send(command).await.map_err(|_| NotDelivered::Stopped)?;
+    pub(crate) async fn command(&self, command: Command) -> Result<(), NotDelivered> {
+        self.commands.send(command).await.map_err(|_| NotDelivered::Stopped)?;
         self.bell.ring();
         Ok(())
     }
 
-    /// Hands on news of a peer without waiting.
+    /// Hands on news or media of a peer without waiting.
     pub(crate) fn news(&self, event: MeshEvent) -> Result<(), NotDelivered> {
-        let result = match event {
-            MeshEvent::Media { .. } => self.media.try_send(event).map_err(not_delivered),
-            other => self.control.try_send(Command::Mesh(other)).map_err(not_delivered),
+        let queue = match &event {
+            MeshEvent::Media { .. } => &self.media,
+            MeshEvent::Control { .. } if self.news.capacity() <= LINKS_RESERVE => return Err(NotDelivered::Full(event)),
+            MeshEvent::Control { .. } | MeshEvent::LinkUp { .. } | MeshEvent::LinkDown { .. } => &self.news,
         };
+        let result = queue.try_send(event);
         self.bell.ring();
-        result
-    }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err takes")]
-fn not_delivered<T>(error: TrySendError<T>) -> NotDelivered {
-    match error {
-        TrySendError::Full(_) => NotDelivered::Full,
-        TrySendError::Closed(_) => NotDelivered::Stopped,
+        result.map_err(|error| match error {
+            TrySendError::Full(event) => NotDelivered::Full(event),
+            TrySendError::Closed(_) => NotDelivered::Stopped,
+        })
     }
 }
 
@@ -97,26 +103,52 @@ impl Bell {
 }
 
 impl Letters {
-    /// Takes what has come, control first. Whether the shard goes on.
+    /// Takes what has come: commands, then news, then media. Whether the shard goes on.
     pub(super) fn take(&mut self, mut handle: impl FnMut(Command) -> bool) -> bool {
         self.bell.rung.store(false, Ordering::Release);
+        take_from(&mut self.commands, &self.bell, &mut handle)
+            && take_from(&mut self.news, &self.bell, |event| handle(Command::Mesh(event)))
+            && take_from(&mut self.media, &self.bell, |event| handle(Command::Mesh(event)))
+    }
+}
+
+fn take_from<T>(queue: &mut mpsc::Receiver<T>, bell: &Bell, mut handle: impl FnMut(T) -> bool) -> bool {
+    for _ in 0..MAX_LETTERS {
+        let Ok(letter) = queue.try_recv() else { return true };
+        if !handle(letter) {
+            return false;
+        }
+    }
+    // There may be more: come back at once.
+    bell.ring();
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_peers_say_there_is_a_place_for_a_link_that_is_gone() -> io::Result<()> {
+        let poll = mio::Poll::new()?;
+        let (inbox, mut letters) = create(poll.registry(), Token(0))?;
+        let gone = || MeshEvent::LinkDown { node: "a".parse().expect("valid") };
+        for _ in 0..NEWS_BOUND - LINKS_RESERVE {
+            inbox.news(gone()).expect("room");
+        }
+        assert!(inbox.news.capacity() <= LINKS_RESERVE, "what peers say finds no place from here on");
+        inbox.news(gone()).expect("a place in the reserve");
         let mut taken = 0;
-        while taken < MAX_LETTERS {
-            let Ok(command) = self.control.try_recv() else { break };
-            taken += 1;
-            if !handle(command) {
-                return false;
-            }
+        let mut rounds = 0;
+        while letters.bell.rung.load(Ordering::Acquire) {
+            rounds += 1;
+            assert!(letters.take(|_| {
+                taken += 1;
+                true
+            }));
         }
-        while taken < MAX_LETTERS {
-            let Ok(event) = self.media.try_recv() else { return true };
-            taken += 1;
-            if !handle(Command::Mesh(event)) {
-                return false;
-            }
-        }
-        // There may be more: come back at once.
-        self.bell.ring();
-        true
+        assert_eq!(taken, NEWS_BOUND - LINKS_RESERVE + 1, "every one, in {rounds} rounds");
+        assert!(rounds > 1, "one round is bounded");
+        Ok(())
     }
 }

@@ -35,7 +35,7 @@ use str0m::{
     net::{Protocol, TcpType},
 };
 
-pub(crate) use inbox::Inbox;
+pub(crate) use inbox::{Inbox, NotDelivered};
 pub(crate) use sessions::Command;
 
 use self::{

@@ -269,7 +269,7 @@ impl Engine {
         match event {
             MeshEvent::LinkUp { link } => self.link_up(link),
             MeshEvent::LinkDown { node } => self.link_down(&node),
-            MeshEvent::Control { node, message } => self.peer_message(&node, message, now),
+            MeshEvent::Control { link, message } => self.peer_message(link.node(), message, now),
             MeshEvent::Media { node, stream, packet } => self.relayed(&node, stream, &packet, now),
         }
     }
