@@ -100,6 +100,11 @@ impl Snapshot {
             .unwrap_or(PopState::Down)
     }
 
+    /// How many PoPs take new calls.
+    pub fn ready_pops(&self) -> usize {
+        self.pops.iter().filter(|record| self.pop_state(&record.pop) == PopState::Ready).count()
+    }
+
     /// How busy `pop` is, from 0 to 1: the mean over its nodes that take new calls, or 1 if none does.
     pub fn pop_load(&self, pop: &PopId) -> f64 {
         let loads: Vec<f64> = self.nodes_of(pop, PopState::Ready).map(|node| unit_load(node.status.load)).collect();

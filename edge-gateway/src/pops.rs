@@ -27,7 +27,7 @@ use crate::{config::Config, nodes::Nodes, origin};
 
 /// How often the directory is read. `GET /v1/pops` may be this old.
 const REFRESH_EVERY: Duration = Duration::from_secs(2);
-/// How often it is read while PoPs of the configuration are missing in it: a cluster has just been started.
+/// How often it is read while fewer PoPs are ready than the configuration names: a cluster has just been started.
 const REFRESH_WHILE_INCOMPLETE: Duration = Duration::from_millis(250);
 /// How many times that is done, half a minute at least: a PoP that is down for longer is not waited for.
 const HURRIED_ROUNDS: u32 = 120;
@@ -176,7 +176,7 @@ impl Pops {
                 }
                 Err(_) => self.heard(None),
             }
-            let incomplete = self.known.borrow().snapshot.pops.len() < self.configured;
+            let incomplete = self.known.borrow().snapshot.ready_pops() < self.configured;
             if incomplete && hurried < HURRIED_ROUNDS {
                 hurried += 1;
                 sleep(REFRESH_WHILE_INCOMPLETE).await;

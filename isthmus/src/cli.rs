@@ -35,8 +35,8 @@ Exit codes:
   1  failed; the reason is the last line on standard error
   2  the command line does not read
 
-Configuration: a flag (--set SECTION.KEY=VALUE) goes before the environment (ISTHMUS_SECTION__KEY=VALUE), that
-before the file, that before the defaults.";
+Configuration: a flag (--set SECTION.KEY=VALUE, --set pop=VALUE) goes before the environment
+(ISTHMUS_SECTION__KEY=VALUE, ISTHMUS_POP=VALUE), that before the file, that before the defaults.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

@@ -32,15 +32,19 @@ pub(crate) struct Override {
 }
 
 impl Override {
-    /// The overrides among environment variables: `ISTHMUS_GATEWAY__LISTEN=...` sets `gateway.listen`.
-    pub(crate) fn from_environment(variables: impl Iterator<Item = (String, String)>) -> Vec<Self> {
+    /// The overrides among environment variables: `ISTHMUS_GATEWAY__LISTEN=...` sets `gateway.listen`. Without a section
+    /// only keys that are `top_level` are overrides; `ISTHMUS_LOG` and its like are flags of the command line.
+    pub(crate) fn from_environment(
+        variables: impl Iterator<Item = (String, String)>,
+        top_level: &[&str],
+    ) -> Vec<Self> {
         let mut overrides: Vec<Self> = variables
             .filter_map(|(name, value)| {
-                let path = name.strip_prefix(ENVIRONMENT_PREFIX)?;
-                if !path.contains(ENVIRONMENT_SEPARATOR) {
+                let path = name.strip_prefix(ENVIRONMENT_PREFIX)?.to_ascii_lowercase();
+                if !path.contains(ENVIRONMENT_SEPARATOR) && !top_level.contains(&path.as_str()) {
                     return None;
                 }
-                let key = path.to_ascii_lowercase().split(ENVIRONMENT_SEPARATOR).map(str::to_owned).collect();
+                let key = path.split(ENVIRONMENT_SEPARATOR).map(str::to_owned).collect();
                 Some(Self { key, value, origin: format!("environment {name}") })
             })
             .collect();
@@ -53,8 +57,8 @@ impl Override {
     pub(crate) fn from_flag(flag: &str) -> Result<Self, String> {
         let (key, value) = flag.split_once('=').ok_or("expected KEY=VALUE, such as gateway.listen=127.0.0.1:7100")?;
         let parts: Vec<String> = key.split('.').map(|part| part.trim().to_owned()).collect();
-        if parts.len() < 2 || parts.iter().any(String::is_empty) {
-            return Err(format!("{key:?} is not a key: expected SECTION.KEY, such as gateway.listen"));
+        if parts.iter().any(String::is_empty) {
+            return Err(format!("{key:?} is not a key: expected SECTION.KEY, such as gateway.listen, or pop"));
         }
         Ok(Self { key: parts, value: value.trim().to_owned(), origin: format!("--set {key}") })
     }
@@ -321,13 +325,27 @@ mod tests {
     fn flags_lie_over_the_environment_and_that_over_the_file() {
         let environment =
             [("ISTHMUS_DOOR__PORT", "2"), ("ISTHMUS_DOOR__NAME", "from environment"), ("ISTHMUS_LOG", "x")];
-        let mut overrides =
-            Override::from_environment(environment.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())));
+        let variables = environment.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let mut overrides = Override::from_environment(variables, &["pop"]);
         assert_eq!(overrides.len(), 2, "ISTHMUS_LOG is not a key");
         overrides.push(Override::from_flag("door.port=3").expect("a key and a value"));
         let mut document = Document::parse(Path::new("a.toml"), "[door]\nport = 1\nopen = true\n", &overrides);
         let whole: Whole = document.read().expect("it reads");
         assert_eq!(whole.door, Door { port: 3, name: "from environment".into(), open: true });
+    }
+
+    #[test]
+    fn keys_outside_of_sections_can_be_overridden_too() {
+        let variables = [("ISTHMUS_POP".to_owned(), "zurich".to_owned())].into_iter();
+        let overrides = Override::from_environment(variables, &["pop"]);
+        let flag = Override::from_flag("pop=singapore").expect("a key and a value");
+        for (entry, expected) in [(&overrides[0], "zurich"), (&flag, "singapore")] {
+            let entries = std::slice::from_ref(entry);
+            let mut document = Document::parse(Path::new("a.toml"), "pop = \"panama\"\n", entries);
+            let read: std::collections::BTreeMap<String, String> = document.read().expect("it reads");
+            assert_eq!(read["pop"], expected);
+        }
+        assert!(Override::from_flag("=zurich").is_err());
     }
 
     #[test]

@@ -88,7 +88,7 @@ impl Config {
     /// The configuration in `path` with `flags` and the environment over it.
     pub(crate) fn load(path: &Path, flags: &[Override]) -> anyhow::Result<Self> {
         let text = fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
-        let mut overrides = Override::from_environment(std::env::vars());
+        let mut overrides = Override::from_environment(std::env::vars(), &[INHERITED.0]);
         overrides.extend_from_slice(flags);
         Ok(Self::read(path, &text, &overrides)?)
     }

@@ -198,6 +198,13 @@ impl Pop {
         self.port(10)
     }
 
+    /// Every address that its processes listen on, of the media node's the first.
+    pub(crate) fn listeners(&self) -> Vec<SocketAddr> {
+        let mut listeners = vec![self.public(), self.relay(), self.store(), self.media()];
+        listeners.extend(self.processes().map(|process| process.ops));
+        listeners
+    }
+
     /// The media node.
     pub(crate) fn sfu(&self) -> NodeId {
         self.process(Role::Sfu).name

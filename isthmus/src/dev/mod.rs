@@ -44,6 +44,9 @@ pub(crate) async fn run(options: &Dev, log: Option<&str>, shutdown: Cancellation
 
     let folder = state::Folder::open(&options.state)?;
     let _held = here.iter().map(|pop| hold(folder.path(), pop)).collect::<anyhow::Result<Vec<File>>>()?;
+    if let Some(taken) = ports::taken(here.iter().flat_map(Pop::listeners)) {
+        anyhow::bail!("{taken} is in use: end what listens there (another cluster?), or give --base-port 0");
+    }
     let web = std::path::absolute(&options.web).ok().filter(|web| web.join("index.html").exists());
     if web.is_none() {
         println!("no web app in {}: the doors serve the API alone (make web, or --web DIR)", options.web.display());

@@ -1,4 +1,5 @@
-//! A block of ports for a cluster that may stand anywhere, so that several clusters run on one machine at once.
+//! The ports of a cluster: a block that nobody uses for one that may stand anywhere, and a look at those of one that may
+//! not, so that another cluster's answers are not taken for its own.
 
 use std::{
     io,
@@ -35,17 +36,21 @@ impl PortBlock {
     fn claim_at(address: IpAddr, base: u16) -> Option<Self> {
         let name = UnixAddr::from_abstract_name(format!("isthmus-dev-{base}")).ok()?;
         let claim = UnixListener::bind_addr(&name).ok()?;
-        let free = |port| {
-            let addr = SocketAddr::new(address, port);
-            TcpListener::bind(addr).is_ok() && UdpSocket::bind(addr).is_ok()
-        };
-        (base..base + PORTS).all(free).then_some(Self { base, _claim: claim })
+        let ports = (base..base + PORTS).map(|port| SocketAddr::new(address, port));
+        taken(ports).is_none().then_some(Self { base, _claim: claim })
     }
 
     /// The first port.
     pub(super) fn base(&self) -> u16 {
         self.base
     }
+}
+
+/// The first of these addresses that somebody listens on already, by TCP or UDP.
+pub(super) fn taken(mut addresses: impl Iterator<Item = SocketAddr>) -> Option<SocketAddr> {
+    let in_use = |result: io::Result<()>| result.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse);
+    addresses
+        .find(|addr| in_use(TcpListener::bind(addr).map(drop)) || in_use(UdpSocket::bind(addr).map(drop)))
 }
 
 #[cfg(test)]

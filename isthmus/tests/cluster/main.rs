@@ -119,6 +119,16 @@ async fn https_is_served_under_each_pops_own_host() {
 }
 
 #[tokio::test]
+async fn a_second_cluster_on_the_same_ports_is_refused() {
+    let cluster = Cluster::start(&["--pops", "panama"]).await;
+    let base = cluster.public_url("panama").rsplit(':').next().expect("a port").to_owned();
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let state = elsewhere.path().to_str().expect("text");
+    let complaint = cluster.refused(&["dev", "--pops", "panama", "--base-port", &base, "--state", state]).await;
+    assert!(complaint.contains("is in use: end what listens there"), "{complaint}");
+}
+
+#[tokio::test]
 async fn a_whole_pop_runs_in_one_process() {
     let mut cluster = Cluster::start(&["--pops", "zurich"]).await;
     cluster.signal_self(Signal::SIGTERM);

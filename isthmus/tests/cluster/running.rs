@@ -100,6 +100,15 @@ impl Cluster {
         String::from_utf8(output.stdout).expect("text").trim().to_owned()
     }
 
+    /// What the program complains of with these arguments, which it must refuse.
+    pub(crate) async fn refused(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(PROGRAM);
+        let output = command.args(arguments).current_dir(self.state()).kill_on_drop(true).output();
+        let output = timeout(DEADLINE, output).await.expect("it ends in time").expect("the program runs");
+        assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        String::from_utf8(output.stderr).expect("text")
+    }
+
     /// The program with these arguments, running in the state folder. Dropped, it is killed.
     pub(crate) fn spawn(&self, arguments: &[&str]) -> Child {
         let mut command = Command::new(PROGRAM);

@@ -40,6 +40,9 @@ use isthmus_protocol::media::MediaPacket;
 /// A client whose media is silent for this long and whose signalling is lost is gone. Browsers send a STUN consent
 /// check at least every 5 s (RFC 7675).
 pub(super) const MEDIA_LOST: Duration = Duration::from_secs(8);
+/// A client whose signalling stands has this long to bring its media up, for the first time or again. Whoever only holds
+/// a socket does not hold a place for ever.
+pub(super) const MEDIA_MISSING: Duration = Duration::from_mins(1);
 /// A client without signalling by nature (WHIP, WHEP) is gone after this much silence.
 const MEDIA_ONLY_LOST: Duration = Duration::from_secs(15);
 
@@ -454,7 +457,7 @@ impl Engine {
     fn expire(&mut self, now: Instant) {
         let grace = Duration::from_secs(u64::from(isthmus_protocol::signal::RESUME_GRACE_S));
         let over = |client: &Client| match &client.signalling {
-            Signalling::Attached { .. } => None,
+            Signalling::Attached { .. } => (client.silence(now) > MEDIA_MISSING).then_some(LeaveReason::ConnectionLost),
             Signalling::MediaOnly => (client.silence(now) > MEDIA_ONLY_LOST).then_some(LeaveReason::ConnectionLost),
             Signalling::Detached { since } => {
                 let waited = now.saturating_duration_since(*since);

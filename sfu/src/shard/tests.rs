@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 use super::{
     client::Signalling,
     counters::Counters,
-    engine::{Engine, MEDIA_LOST, Settings},
+    engine::{Engine, MEDIA_LOST, MEDIA_MISSING, Settings},
     sessions::Command,
 };
 use crate::{
@@ -329,6 +329,20 @@ fn a_client_that_is_silent_and_unheard_is_gone_after_a_while() {
     world.run(MEDIA_LOST + Duration::from_millis(500));
     let left = ServerMessage::Left { participant: gone.participant, reason: LeaveReason::ConnectionLost };
     assert!(world.peers[0].heard.contains(&left));
+}
+
+#[test]
+fn a_socket_without_media_does_not_hold_a_place_for_ever() {
+    let mut world = World::new();
+    world.connect_two();
+    let mut idle = world.peers.remove(0);
+    world.run(MEDIA_MISSING - Duration::from_secs(1));
+    assert!(world.engine.by_participant.contains_key(&idle.participant), "its media may come back");
+    world.run(Duration::from_secs(2));
+    assert!(!world.engine.by_participant.contains_key(&idle.participant));
+    let heard: Vec<ServerMessage> = std::iter::from_fn(|| idle.signals.try_recv().ok()).collect();
+    assert!(heard.contains(&ServerMessage::Ended { reason: LeaveReason::ConnectionLost }));
+    assert!(world.engine.by_participant.contains_key(&world.peers[0].participant), "who has media stays");
 }
 
 #[test]
