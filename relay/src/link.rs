@@ -280,7 +280,10 @@ impl<'a> MediaPath<'a> {
 
     fn send(&mut self, packets: impl Iterator<Item = (StreamId, MediaPacket)>) {
         let counters = &self.around.counters;
-        let Some(max_datagram) = self.connection.max_datagram_size() else { return };
+        let Some(max_datagram) = self.connection.max_datagram_size() else {
+            counters.drop_down.inc_by(packets.count() as u64);
+            return;
+        };
         let now = Instant::now();
         let mut space = self.connection.datagram_send_buffer_space();
         for (stream, packet) in packets {

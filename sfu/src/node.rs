@@ -22,13 +22,13 @@ use isthmus_relay::{
 use prometheus::{Registry, TextEncoder};
 use rustc_hash::FxHasher;
 use str0m::config::DtlsCert;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::{
     config::Config,
     core::room::{Here, StreamIds},
     metrics::Metrics,
-    shard::{self, Command, Inbox, NotDelivered, Shard},
+    shard::{self, Command, Inbox, Shard},
 };
 
 /// Messages that wait for a door: a client that does not read that many loses its door and finds everything again when it
@@ -63,6 +63,7 @@ pub struct Node {
     shared: Arc<Shared>,
     mesh: Mesh,
     threads: Vec<std::thread::JoinHandle<()>>,
+    failed: Arc<Notify>,
     relay_address: SocketAddr,
     media_addresses: Vec<SocketAddr>,
 }
@@ -89,7 +90,8 @@ impl Node {
         let relay_metrics = isthmus_relay::Metrics::new(registry, packets)?;
         let identity = credentials.identity();
         let here = Here { pop: identity.pop.clone(), node: identity.node.clone() };
-        let started = start_shards(config, &here, &metrics)?;
+        let failed = Arc::new(Notify::new());
+        let started = start_shards(config, &here, &metrics, &failed)?;
         let media_addresses = started.iter().map(|shard| shard.address).collect();
         let (shards, threads) = started.into_iter().map(|shard| (shard.inbox, shard.thread)).unzip();
         let shared = Arc::new(Shared {
@@ -107,7 +109,13 @@ impl Node {
         let news = shared.clone();
         let mesh = Mesh::start(endpoint, peers, doors, move |event| news.hand_on(event), relay_metrics);
         tokio::spawn(serve_doors(shared.clone(), from_doors));
-        Ok(Self { shared, mesh, threads, relay_address, media_addresses })
+        Ok(Self { shared, mesh, threads, failed, relay_address, media_addresses })
+    }
+
+    /// Waits for the end of a shard that was not told to end. Its rooms stand still then, and only a new process helps:
+    /// clients find each other again elsewhere when this one is gone.
+    pub async fn failed(&self) {
+        self.failed.notified().await;
     }
 
     /// Where the relay listens.
@@ -144,11 +152,16 @@ impl Node {
     }
 }
 
-fn start_shards(config: &Config, here: &Here, metrics: &Metrics) -> Result<Vec<Shard>, StartError> {
+fn start_shards(
+    config: &Config,
+    here: &Here,
+    metrics: &Metrics,
+    failed: &Arc<Notify>,
+) -> Result<Vec<Shard>, StartError> {
     let certificate = certificate().ok_or(StartError::Certificate)?;
     (0..config.shard_count())
         .map(|index| {
-            shard::start(index, config, here.clone(), certificate.clone(), metrics.clone())
+            shard::start(index, config, here.clone(), certificate.clone(), metrics.clone(), failed.clone())
                 .map_err(|error| StartError::Listen { what: "media", address: config.media_listen, error })
         })
         .collect()
@@ -207,7 +220,7 @@ impl Shared {
     }
 
     fn deliver(&self, shard: &Inbox, event: MeshEvent) {
-        let Err(NotDelivered::Full(event)) = shard.news(event) else { return };
+        let Some(event) = shard.news(event) else { return };
         let reason = match event {
             MeshEvent::Media { .. } => "shard_media_full",
             MeshEvent::Control { link, .. } | MeshEvent::LinkUp { link } => {

@@ -34,10 +34,7 @@ pub(crate) struct Override {
 impl Override {
     /// The overrides among environment variables: `ISTHMUS_GATEWAY__LISTEN=...` sets `gateway.listen`. Without a section
     /// only keys that are `top_level` are overrides; `ISTHMUS_LOG` and its like are flags of the command line.
-    pub(crate) fn from_environment(
-        variables: impl Iterator<Item = (String, String)>,
-        top_level: &[&str],
-    ) -> Vec<Self> {
+    pub(crate) fn from_environment(variables: impl Iterator<Item = (String, String)>, top_level: &[&str]) -> Vec<Self> {
         let mut overrides: Vec<Self> = variables
             .filter_map(|(name, value)| {
                 let path = name.strip_prefix(ENVIRONMENT_PREFIX)?.to_ascii_lowercase();

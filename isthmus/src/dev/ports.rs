@@ -49,8 +49,7 @@ impl PortBlock {
 /// The first of these addresses that somebody listens on already, by TCP or UDP.
 pub(super) fn taken(mut addresses: impl Iterator<Item = SocketAddr>) -> Option<SocketAddr> {
     let in_use = |result: io::Result<()>| result.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse);
-    addresses
-        .find(|addr| in_use(TcpListener::bind(addr).map(drop)) || in_use(UdpSocket::bind(addr).map(drop)))
+    addresses.find(|addr| in_use(TcpListener::bind(addr).map(drop)) || in_use(UdpSocket::bind(addr).map(drop)))
 }
 
 #[cfg(test)]

@@ -47,6 +47,7 @@ pub(super) async fn run(config: &Config, shutdown: CancellationToken) -> anyhow:
     let served = tokio::select! {
         served = serve_ops(config.ops.sfu, registry, is_ready, shutdown) => served,
         _ = upkeep => Ok(()),
+        () = node.failed() => Err(anyhow::anyhow!("a shard of the media node has failed")),
     };
     node.stop().await;
     served

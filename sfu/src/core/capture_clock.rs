@@ -37,7 +37,7 @@ impl CaptureClock {
             self.anchor = Some((now, captured_us));
             return now;
         }
-        if captured_us > anchor_us + 1_000_000 {
+        if captured_us.saturating_sub(anchor_us) > 1_000_000 {
             let drift = Duration::from_micros((captured_us - anchor_us) / 1_000_000 * DRIFT_US_PER_S);
             self.anchor = Some(((expected + drift).min(now), captured_us));
         }

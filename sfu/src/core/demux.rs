@@ -4,15 +4,25 @@
 //! from an address from which an integrity-checked STUN request of that session has come: an address alone proves
 //! nothing, and a forged `ClientHello` must not reach a handshake (facts: CVE-2023-49786).
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use rustc_hash::FxHashMap;
 use str0m::ice::StunMessage;
 
-use super::room::ClientKey;
+use super::{allowance::Allowance, contained::contained, room::ClientKey};
 
-/// The most validated addresses of one client. Browsers use one or two at a time; the oldest is forgotten.
-const MAX_ADDRESSES: usize = 8;
+/// The most validated addresses of one client. Browsers use one or two at a time and check from a few more; the oldest is
+/// forgotten.
+const MAX_ADDRESSES: usize = 32;
+/// From how many new addresses a client may check: ICE keeps each, so that without a bound one client could have the
+/// thread do nothing else.
+const NEW_ADDRESSES: Allowance = Allowance::new(MAX_ADDRESSES as u32, Duration::from_secs(1));
+/// An address stays with the session that checked it less than this long ago, twice the time between checks of consent
+/// (RFC 7675): a forged source address does not take it over.
+const OWNED_FOR: Duration = Duration::from_secs(10);
 
 /// Why a datagram belongs to nobody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +33,8 @@ pub enum Stray {
     UnknownSession,
     /// Looks like STUN and is not.
     MalformedStun,
+    /// STUN from yet another address of a session that has checked from too many.
+    TooManyAddresses,
 }
 
 /// Whom a datagram goes to.
@@ -34,17 +46,31 @@ pub enum Destination {
     Media(ClientKey),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Routes {
     user_fragment: String,
     addresses: Vec<SocketAddr>,
+    new_addresses: Allowance,
+}
+
+impl Default for Routes {
+    fn default() -> Self {
+        Self { user_fragment: String::new(), addresses: Vec::new(), new_addresses: NEW_ADDRESSES }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Owner {
+    client: ClientKey,
+    /// When it last checked the address.
+    checked: Instant,
 }
 
 /// The table of sessions and validated addresses of one socket.
 #[derive(Debug, Default)]
 pub struct Demux {
     by_fragment: FxHashMap<String, ClientKey>,
-    by_address: FxHashMap<SocketAddr, ClientKey>,
+    by_address: FxHashMap<SocketAddr, Owner>,
     routes: FxHashMap<ClientKey, Routes>,
 }
 
@@ -60,16 +86,20 @@ impl Demux {
         self.by_fragment.insert(fragment.to_owned(), client);
     }
 
-    /// An integrity-checked STUN message of `client` came from `address`. Another session at that address loses it.
-    pub fn validate(&mut self, client: ClientKey, address: SocketAddr) {
-        match self.by_address.insert(address, client) {
-            Some(former) if former == client => return,
-            Some(former) => {
-                if let Some(routes) = self.routes.get_mut(&former) {
-                    routes.addresses.retain(|a| *a != address);
-                }
-            }
-            None => {}
+    /// An integrity-checked STUN message of `client` came from `address`. Whether it is the client's now; another session
+    /// there loses it if it has not checked it lately.
+    pub fn validate(&mut self, client: ClientKey, address: SocketAddr, now: Instant) -> bool {
+        let former = self.by_address.get(&address).copied();
+        let is_fresh = |owner: Owner| now.saturating_duration_since(owner.checked) < OWNED_FOR;
+        if former.is_some_and(|owner| owner.client != client && is_fresh(owner)) {
+            return false;
+        }
+        self.by_address.insert(address, Owner { client, checked: now });
+        if former.is_some_and(|owner| owner.client == client) {
+            return true;
+        }
+        if let Some(routes) = former.and_then(|owner| self.routes.get_mut(&owner.client)) {
+            routes.addresses.retain(|a| *a != address);
         }
         let routes = self.routes.entry(client).or_default();
         if routes.addresses.len() == MAX_ADDRESSES {
@@ -77,11 +107,17 @@ impl Demux {
             self.by_address.remove(&oldest);
         }
         routes.addresses.push(address);
+        true
     }
 
     /// Whether `address` is validated for `client`.
     pub fn is_validated(&self, client: ClientKey, address: SocketAddr) -> bool {
-        self.by_address.get(&address) == Some(&client)
+        self.by_address.get(&address).is_some_and(|owner| owner.client == client)
+    }
+
+    /// The addresses that are validated for `client`.
+    pub fn addresses(&self, client: ClientKey) -> &[SocketAddr] {
+        self.routes.get(&client).map_or(&[], |routes| &routes.addresses)
     }
 
     /// The session is gone.
@@ -95,19 +131,27 @@ impl Demux {
     }
 
     /// Whom `datagram` from `source` goes to.
-    pub fn route(&self, source: SocketAddr, datagram: &[u8]) -> Result<Destination, Stray> {
+    pub fn route(&mut self, source: SocketAddr, datagram: &[u8], now: Instant) -> Result<Destination, Stray> {
         // RFC 7983: first byte 0 to 3 is STUN.
         let looks_like_stun = datagram.first().is_some_and(|first| *first < 4);
         if !looks_like_stun {
-            return self.by_address.get(&source).copied().map(Destination::Media).ok_or(Stray::UnvalidatedAddress);
+            let owner = self.by_address.get(&source).ok_or(Stray::UnvalidatedAddress)?;
+            return Ok(Destination::Media(owner.client));
         }
-        let message = StunMessage::parse(datagram).map_err(|_| Stray::MalformedStun)?;
+        let parsed = contained(|| StunMessage::parse(datagram)).and_then(Result::ok);
+        let message = parsed.ok_or(Stray::MalformedStun)?;
         let (local, _) = message.split_username().ok_or(Stray::UnknownSession)?;
-        self.by_fragment.get(local).copied().map(Destination::Stun).ok_or(Stray::UnknownSession)
+        let client = *self.by_fragment.get(local).ok_or(Stray::UnknownSession)?;
+        let routes = self.routes.entry(client).or_default();
+        if !routes.addresses.contains(&source) && !routes.new_addresses.take(now) {
+            return Err(Stray::TooManyAddresses);
+        }
+        Ok(Destination::Stun(client))
     }
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the origin of the tests' virtual clock")]
 mod tests {
     use proptest::prelude::*;
 
@@ -119,37 +163,77 @@ mod tests {
 
     #[test]
     fn media_is_taken_only_from_validated_addresses() {
-        let mut demux = Demux::default();
+        let (mut demux, now) = (Demux::default(), Instant::now());
         let client = ClientKey(1);
         demux.set_user_fragment(client, "abcd");
         let rtp = [0x80u8; 40];
-        assert_eq!(demux.route(address(1), &rtp), Err(Stray::UnvalidatedAddress));
-        demux.validate(client, address(1));
-        assert_eq!(demux.route(address(1), &rtp), Ok(Destination::Media(client)));
-        assert_eq!(demux.route(address(2), &rtp), Err(Stray::UnvalidatedAddress));
+        assert_eq!(demux.route(address(1), &rtp, now), Err(Stray::UnvalidatedAddress));
+        assert!(demux.validate(client, address(1), now));
+        assert_eq!(demux.route(address(1), &rtp, now), Ok(Destination::Media(client)));
+        assert_eq!(demux.route(address(2), &rtp, now), Err(Stray::UnvalidatedAddress));
         demux.remove(client);
-        assert_eq!(demux.route(address(1), &rtp), Err(Stray::UnvalidatedAddress));
+        assert_eq!(demux.route(address(1), &rtp, now), Err(Stray::UnvalidatedAddress));
     }
 
     #[test]
     fn an_address_belongs_to_one_session_and_a_session_has_few() {
-        let mut demux = Demux::default();
-        for port in 1..=20 {
-            demux.validate(ClientKey(1), address(port));
+        let (mut demux, now) = (Demux::default(), Instant::now());
+        for port in 1..=100 {
+            demux.validate(ClientKey(1), address(port), now);
         }
-        let valid = (1..=20).filter(|port| demux.is_validated(ClientKey(1), address(*port))).count();
+        let valid = (1..=100).filter(|port| demux.is_validated(ClientKey(1), address(*port))).count();
         assert_eq!(valid, MAX_ADDRESSES);
-        demux.validate(ClientKey(2), address(20));
-        assert!(!demux.is_validated(ClientKey(1), address(20)));
+        let later = now + OWNED_FOR;
+        assert!(demux.validate(ClientKey(2), address(100), later));
+        assert!(!demux.is_validated(ClientKey(1), address(100)));
         demux.remove(ClientKey(1));
-        assert!(demux.is_validated(ClientKey(2), address(20)));
+        assert!(demux.is_validated(ClientKey(2), address(100)));
+    }
+
+    #[test]
+    fn an_address_in_use_is_not_taken_over() {
+        let (mut demux, start) = (Demux::default(), Instant::now());
+        assert!(demux.validate(ClientKey(1), address(1), start));
+        let mut now = start;
+        for _ in 0..20 {
+            now += Duration::from_secs(1);
+            assert!(!demux.validate(ClientKey(2), address(1), now));
+            assert!(demux.validate(ClientKey(1), address(1), now), "checks of consent keep it");
+        }
+        demux.remove(ClientKey(1));
+        assert!(demux.validate(ClientKey(2), address(1), now), "free once its session is gone");
+    }
+
+    /// A binding request (RFC 8489 section 5) with this user name, a priority, and an integrity that is none.
+    fn check(user_name: [u8; 8]) -> Vec<u8> {
+        let mut message = vec![0, 1, 0, 44, 0x21, 0x12, 0xa4, 0x42];
+        message.extend([7; 12]);
+        message.extend([0, 6, 0, 8]);
+        message.extend(user_name);
+        message.extend([0, 0x24, 0, 4, 1, 1, 1, 1]);
+        message.extend([0, 8, 0, 20]);
+        message.extend([0; 20]);
+        message
+    }
+
+    #[test]
+    fn checks_from_ever_new_addresses_are_not_passed_on() {
+        let (mut demux, now) = (Demux::default(), Instant::now());
+        let client = ClientKey(1);
+        demux.set_user_fragment(client, "abcd");
+        demux.validate(client, address(9), now);
+        let request = check(*b"abcd:xyz");
+        let passed = (1_000..6_000).filter(|port| demux.route(address(*port), &request, now).is_ok()).count();
+        assert_eq!(passed, MAX_ADDRESSES);
+        assert_eq!(demux.route(address(9), &request, now), Ok(Destination::Stun(client)), "the known one goes on");
+        assert_eq!(demux.route(address(999), &check(*b"zzzz:xyz"), now), Err(Stray::UnknownSession));
     }
 
     proptest! {
         #[test]
         fn rubbish_belongs_to_nobody(datagram in prop::collection::vec(any::<u8>(), 0..200)) {
-            let demux = Demux::default();
-            prop_assert!(demux.route(address(9), &datagram).is_err());
+            let mut demux = Demux::default();
+            prop_assert!(demux.route(address(9), &datagram, Instant::now()).is_err());
         }
     }
 }

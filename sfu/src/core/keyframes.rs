@@ -47,11 +47,21 @@ fn h264_starts_keyframe(payload: &[u8]) -> bool {
     const FU_A: u8 = 28;
     let is_key = |nal: u8| matches!(nal & 0x1f, IDR | SPS);
     match payload {
-        [first, _, _, nal, ..] if first & 0x1f == STAP_A => is_key(*nal),
+        [first, units @ ..] if first & 0x1f == STAP_A => aggregated(units).any(is_key),
         [first, header, ..] if first & 0x1f == FU_A => header & 0x80 != 0 && is_key(*header),
         [first, ..] => is_key(*first),
         [] => false,
     }
+}
+
+/// The first byte of each unit of an aggregation packet: a length of 16 bits stands before each (RFC 6184 section 5.7.1).
+fn aggregated(mut units: &[u8]) -> impl Iterator<Item = u8> {
+    std::iter::from_fn(move || {
+        let [high, low, nal, ..] = units else { return None };
+        let (nal, length) = (*nal, usize::from(u16::from_be_bytes([*high, *low])));
+        units = units.get(2 + length..).unwrap_or_default();
+        Some(nal)
+    })
 }
 
 /// The height of the picture that a VP8 keyframe begins, in pixels (RFC 6386 section 9.1); other codecs do not say
@@ -70,20 +80,34 @@ pub fn height(codec: Codec, payload: &[u8]) -> Option<u16> {
     Some(u16::from_le_bytes([bytes[0], bytes[1]]) & 0x3fff)
 }
 
-/// Merges the keyframe requests of many receivers into few.
+/// Merges the keyframe requests of many receivers into few. What comes too soon is not forgotten but waits, unless a
+/// keyframe comes first.
 #[derive(Debug, Default)]
 pub struct RequestThrottle {
     last: Option<Instant>,
+    waits: bool,
 }
 
 impl RequestThrottle {
-    /// Whether a request may go out at `now`; if so it is taken as sent.
-    pub fn allow(&mut self, now: Instant) -> bool {
-        let due = self.last.is_none_or(|last| now.saturating_duration_since(last) >= MIN_REQUEST_INTERVAL);
-        if due {
-            self.last = Some(now);
+    /// Someone needs a keyframe. Whether a request goes out at `now`; if not, one is [due](Self::is_due) later.
+    pub fn wanted(&mut self, now: Instant) -> bool {
+        self.waits = true;
+        self.is_due(now)
+    }
+
+    /// Whether a request that had to wait goes out at `now`; if so it is taken as sent.
+    pub fn is_due(&mut self, now: Instant) -> bool {
+        let may = self.last.is_none_or(|last| now.saturating_duration_since(last) >= MIN_REQUEST_INTERVAL);
+        let goes = may && self.waits;
+        if goes {
+            (self.last, self.waits) = (Some(now), false);
         }
-        due
+        goes
+    }
+
+    /// A keyframe came: whoever waits has it.
+    pub fn satisfied(&mut self) {
+        self.waits = false;
     }
 }
 
@@ -115,6 +139,9 @@ mod tests {
             ("STAP-A of slice", vec![0x78, 0, 4, 0x41, 1, 2, 3], false),
             ("FU-A begin of IDR", vec![0x7c, 0x85, 1], true),
             ("FU-A middle of IDR", vec![0x7c, 0x05, 1], false),
+            ("STAP-A that begins with a delimiter", vec![0x78, 0, 2, 0x09, 0xf0, 0, 1, 0x67], true),
+            ("STAP-A without one", vec![0x78, 0, 2, 0x09, 0xf0, 0, 1, 0x61], false),
+            ("STAP-A cut short", vec![0x78, 0xff, 0xff, 0x09], false),
             ("FU-A begin of slice", vec![0x7c, 0x81, 1], false),
         ] {
             assert_eq!(starts_keyframe(Codec::H264, &payload), key, "{name}");
@@ -135,8 +162,24 @@ mod tests {
     fn requests_are_merged() {
         let start = Instant::now();
         let mut throttle = RequestThrottle::default();
-        let sent = (0..100).filter(|i| throttle.allow(start + Duration::from_millis(i * 10))).count();
+        let sent = (0..100).filter(|i| throttle.wanted(start + Duration::from_millis(i * 10))).count();
         assert_eq!(sent, 2, "one at once and one half a second later");
+    }
+
+    #[test]
+    fn a_request_that_came_too_soon_waits_unless_a_keyframe_comes() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut throttle = RequestThrottle::default();
+        assert!(throttle.wanted(at(0)));
+        assert!(!throttle.is_due(at(600)), "nobody has asked since");
+        assert!(throttle.wanted(at(600)));
+        assert!(!throttle.wanted(at(700)));
+        assert!(!throttle.is_due(at(1_000)));
+        assert!(throttle.is_due(at(1_100)), "half a second after the last");
+        assert!(!throttle.wanted(at(1_200)));
+        throttle.satisfied();
+        assert!(!throttle.is_due(at(2_000)));
     }
 
     proptest! {

@@ -12,11 +12,15 @@
 //! | [`capture_clock`] | when something was captured, on this node's clock                                   |
 //! | [`bitrate`]       | how much flows                                                                      |
 //! | [`demux`]         | which client a datagram is of                                                       |
+//! | [`allowance`]     | how often a client may do what costs much                                           |
+//! | [`contained`]     | a boundary around parsers of other crates                                           |
 
 pub mod allocation;
+pub mod allowance;
 pub mod assignment;
 pub mod bitrate;
 pub mod capture_clock;
+pub mod contained;
 pub mod demux;
 pub mod keyframes;
 pub mod red;

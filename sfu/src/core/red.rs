@@ -1,4 +1,7 @@
-//! RFC 2198: a voice sent with its last packets again. A receiver that did not offer RED gets the newest packet alone.
+//! RFC 2198: a voice sent with its last packets again. A receiver that did not offer RED gets the newest packet alone; one
+//! that numbers Opus otherwise than the publisher gets the blocks under its own number.
+
+use std::sync::Arc;
 
 /// The newest block of a RED payload, which is its last; none if the payload is cut short.
 pub fn newest_block(payload: &[u8]) -> Option<&[u8]> {
@@ -12,6 +15,25 @@ pub fn newest_block(payload: &[u8]) -> Option<&[u8]> {
         at += 4;
     }
     payload.get(at + 1 + redundant..).filter(|block| !block.is_empty())
+}
+
+/// The payload with every block under `payload_type`: the same one where nothing changes. None if it is cut short.
+pub fn renumbered(payload: &Arc<[u8]>, payload_type: u8) -> Option<Arc<[u8]>> {
+    let mut headers = Vec::new();
+    let mut at = 0;
+    while payload.get(at)? & 0x80 != 0 {
+        headers.push(at);
+        at += 4;
+    }
+    headers.push(at);
+    if headers.iter().all(|at| payload[*at] & 0x7f == payload_type) {
+        return Some(payload.clone());
+    }
+    let mut copy = payload.to_vec();
+    for at in headers {
+        copy[at] = copy[at] & 0x80 | payload_type & 0x7f;
+    }
+    Some(copy.into())
 }
 
 #[cfg(test)]
@@ -28,10 +50,21 @@ mod tests {
         assert_eq!(newest_block(&[]), None);
     }
 
+    #[test]
+    fn blocks_go_out_under_the_receivers_number() {
+        let payload: Arc<[u8]> = vec![0xef, 0, 0, 2, 0x6f, 9, 9, 1, 2, 3].into();
+        let same = renumbered(&payload, 111).expect("whole");
+        assert!(Arc::ptr_eq(&same, &payload), "no copy where nothing changes");
+        let other = renumbered(&payload, 96).expect("whole");
+        assert_eq!(&other[..], [0xe0, 0, 0, 2, 0x60, 9, 9, 1, 2, 3]);
+        assert_eq!(renumbered(&vec![0xff].into(), 96), None);
+    }
+
     proptest! {
         #[test]
-        fn rubbish_never_panics(payload in prop::collection::vec(any::<u8>(), 0..60)) {
+        fn rubbish_never_panics(payload in prop::collection::vec(any::<u8>(), 0..60), payload_type: u8) {
             let _ = newest_block(&payload);
+            let _ = renumbered(&payload.into(), payload_type);
         }
     }
 }

@@ -11,6 +11,11 @@ use str0m::rtp::{Vp8Descriptor, Vp8Patch};
 
 /// VP8 and VP9 picture ids have 15 bits (RFC 7741 section 4.2, RFC 9628 section 4.2).
 const PICTURE_ID_MASK: u16 = 0x7fff;
+/// A source whose numbers jump by more than this has paused, was held back here, or began anew: what comes is taken as after
+/// a switch. Far below 2^15, beyond which a number of 16 bits does not tell later from earlier.
+const MAX_STEP: u16 = 4_096;
+/// So does one that nothing came of for this long, however its numbers look: they may have gone around meanwhile.
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 /// After a switch the timestamp goes on by the time that passed, at least by this many milliseconds.
 const MIN_SWITCH_STEP_MS: u64 = 10;
 
@@ -40,6 +45,8 @@ struct Source {
     highest: u64,
     /// The extended number of the source's first packet: earlier ones belong to before the switch.
     first: u64,
+    /// When its newest packet was captured.
+    captured: Instant,
     sequence_offset: u64,
     timestamp_offset: u32,
     picture_offset: u16,
@@ -81,12 +88,18 @@ impl Rewriter {
         let source = self.source.get_or_insert_with(|| {
             begin_source(self.clock_hz, self.first_sequence, self.sent.as_ref(), packet, picture, captured)
         });
-        let step = i64::from(packet.sequence.wrapping_sub(source.highest as u16).cast_signed());
-        let extended = source.highest.wrapping_add_signed(step);
+        let step = packet.sequence.wrapping_sub(source.highest as u16).cast_signed();
+        let paused = captured.saturating_duration_since(source.captured) > MAX_PAUSE;
+        if paused || step.unsigned_abs() > MAX_STEP {
+            self.switch();
+            return self.rewrite(packet, captured);
+        }
+        let extended = source.highest.wrapping_add_signed(step.into());
         if extended < source.first {
             return None;
         }
         source.highest = source.highest.max(extended);
+        source.captured = source.captured.max(captured);
         let numbers = Numbers {
             sequence: extended.wrapping_add(source.sequence_offset),
             timestamp: packet.timestamp.wrapping_add(source.timestamp_offset),
@@ -121,6 +134,7 @@ fn begin_source(
         return Source {
             highest: first,
             first,
+            captured,
             sequence_offset: u64::from(first_sequence).wrapping_sub(first),
             timestamp_offset: 0,
             picture_offset: 0,
@@ -134,6 +148,7 @@ fn begin_source(
     Source {
         highest: first,
         first,
+        captured,
         sequence_offset: (sent.highest + 1).wrapping_sub(first),
         timestamp_offset: sent.timestamp.wrapping_add(ticks).wrapping_sub(packet.timestamp),
         picture_offset: next_id.wrapping_sub(picture.map_or(0, |p| p.id)) & PICTURE_ID_MASK,
@@ -253,6 +268,20 @@ mod tests {
         assert_eq!(rewriter.rewrite(&vp8(699, 1, 1), at(101)), None, "from before the switch");
     }
 
+    /// A voice that was held back for minutes (muted, or not among the loudest) has moved on by more than half of its
+    /// numbers.
+    #[test]
+    fn after_any_pause_the_stream_goes_on_at_once() {
+        let start = Instant::now();
+        for missed in [1_000u16, 5_000, 32_700, 32_769, 40_000, 65_500] {
+            let mut rewriter = Rewriter::new(48_000, 100);
+            let before = rewriter.rewrite(&vp8(7, 0, 1), start).expect("first");
+            let back = start + Duration::from_millis(20) * missed.into();
+            let after = rewriter.rewrite(&vp8(missed.wrapping_add(7), 0, 2), back).expect("after the pause");
+            assert!(after.sequence > before.sequence, "{missed} missed: {} after {}", after.sequence, before.sequence);
+        }
+    }
+
     #[test]
     fn the_patched_payload_carries_the_numbers() {
         let packet = vp8(1, 1, 300);
@@ -267,7 +296,8 @@ mod tests {
         /// Whatever sources follow each other, no sequence number goes out twice: with AES-GCM that would reuse a nonce.
         #[test]
         fn no_number_is_used_twice(
-            runs in prop::collection::vec((any::<u16>(), prop::collection::vec(0u16..20, 1..60)), 1..12)
+            runs in prop::collection::vec((any::<u16>(), prop::collection::vec(0u16..20, 1..60)), 1..12),
+            jumps in prop::collection::vec(prop::option::weighted(0.2, any::<u16>()), 60)
         ) {
             let mut rewriter = Rewriter::new(90_000, 0x7fff);
             let mut used = std::collections::HashSet::new();
@@ -277,8 +307,9 @@ mod tests {
                 rewriter.switch();
                 let mut seen = std::collections::HashSet::new();
                 let mut sequence = base;
-                for step in steps {
-                    sequence = sequence.wrapping_add(step).wrapping_sub(5);
+                for (step, jump) in steps.into_iter().zip(&jumps) {
+                    // Mostly in order, with losses and late packets, and now and then anywhere.
+                    sequence = jump.unwrap_or_else(|| sequence.wrapping_add(step).wrapping_sub(5));
                     if !seen.insert(sequence) {
                         continue;
                     }

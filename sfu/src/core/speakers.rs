@@ -44,7 +44,8 @@ impl<K: Copy + Eq + Hash + Ord> Speakers<K> {
     pub fn heard(&mut self, track: K, level: Option<AudioLevel>, now: Instant) {
         let (db, voice) = match level {
             Some(level) => (f32::from(127 - level.below_full_scale.min(127)), level.voice),
-            None => (SPEECH_DB, true),
+            // A little above the threshold: smoothing comes near a value and never quite to it.
+            None => (SPEECH_DB + 1.0, true),
         };
         let entry = self.voices.entry(track).or_insert(Voice { loudness: 0.0, last_packet: now, last_speech: None });
         entry.loudness += (db - entry.loudness) * SMOOTHING;
@@ -171,6 +172,15 @@ mod tests {
             now = second(&mut speakers, now, &[(1, 30), (2, 28)]);
             assert_eq!(speakers.audible(), [1]);
         }
+    }
+
+    #[test]
+    fn a_voice_without_levels_speaks() {
+        let (mut speakers, start) = (Speakers::new(3), Instant::now());
+        let at = |packet: u32| start + Duration::from_millis(20) * packet;
+        (0..100).for_each(|packet| speakers.heard(1, None, at(packet)));
+        speakers.rank(at(100));
+        assert_eq!(speakers.speaking(at(100)).collect::<Vec<u32>>(), [1]);
     }
 
     #[test]

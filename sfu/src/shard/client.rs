@@ -14,7 +14,7 @@ use isthmus_protocol::{
 };
 use rustc_hash::FxHashMap;
 use str0m::{
-    Candidate, Event, Input, Output, Rtc,
+    Event, Input, Output, Rtc,
     bwe::{Bitrate, BweKind},
     format,
     ice::IceCreds,
@@ -25,6 +25,7 @@ use str0m::{
 use tokio::sync::mpsc;
 
 use crate::core::{
+    allowance::Allowance,
     red,
     rewrite::{vp8_patch, vp9_patched},
     room::{Estimate, Outgoing},
@@ -32,6 +33,10 @@ use crate::core::{
 
 /// What the path to a client is taken to carry before anything is known, in kbit/s.
 const INITIAL_ESTIMATE_KBPS: u64 = 1_000;
+/// Offers of one client: a page offers once, and again when it shares a screen or its grid grows.
+const OFFERS: Allowance = Allowance::new(8, Duration::from_secs(1));
+/// The most SSRCs one client may send from: three layers and their repair for each of 8 tracks, and as many again.
+const MAX_SOURCES: usize = 96;
 /// A payload larger than this is not sent: with the largest headers it would not fit str0m's packet buffer.
 const MAX_PAYLOAD_BYTES: usize = 1_300;
 
@@ -53,6 +58,10 @@ pub(super) enum Polled {
     Estimate(Estimate),
     Connected,
     Closed,
+    /// A packet that cannot be used; the reason of `isthmus_drops_total`.
+    Unusable(&'static str),
+    /// It sends from ever new SSRCs, each of which takes memory for good.
+    TooManySources,
     /// Something of no consequence here.
     Nothing,
     /// Nothing more until then.
@@ -76,6 +85,8 @@ pub(super) struct Client {
     pub grants: Grants,
     pub signalling: Signalling,
     pub media_only: bool,
+    /// Offers it may make: each costs the thread some milliseconds.
+    pub offers: Allowance,
     pub connected: bool,
     pub transport: Option<Protocol>,
     pub joined: Instant,
@@ -118,6 +129,7 @@ impl Client {
             grants: who.grants,
             media_only: who.media_only,
             signalling,
+            offers: OFFERS,
             connected: false,
             transport: None,
             joined: now,
@@ -168,10 +180,6 @@ impl Client {
         self.rtc.direct_api().local_ice_credentials()
     }
 
-    pub(super) fn add_candidate(&mut self, candidate: Candidate) -> Result<(), Panicked> {
-        self.guarded(|rtc| rtc.add_remote_candidate(candidate))
-    }
-
     /// Takes a datagram; it has been decided that it is for this client. Whether it was taken without an error.
     pub(super) fn receive(&mut self, now: Instant, receive: Receive<'_>) -> Result<bool, Panicked> {
         let input = Input::Receive(now, receive);
@@ -210,7 +218,14 @@ impl Client {
         match event {
             Event::RtpPacket(packet) => {
                 self.last_received = now;
-                self.packet(&packet).map_or(Polled::Nothing, |(mid, rid, packet)| Polled::Packet { mid, rid, packet })
+                if self.sources.len() > MAX_SOURCES {
+                    return Polled::TooManySources;
+                }
+                self.packet(&packet).map_or(Polled::Unusable("unknown_payload"), |(mid, rid, packet)| Polled::Packet {
+                    mid,
+                    rid,
+                    packet,
+                })
             }
             Event::Connected => {
                 self.connected = true;
@@ -307,11 +322,15 @@ impl Client {
     /// The payload type and the payload that a packet has on an m-line: a voice with redundancy goes without it to a client
     /// that did not offer RED.
     fn encoding(&self, mid: Mid, packet: &MediaPacket) -> Option<(Pt, Arc<[u8]>)> {
-        if let Some(payload_type) = self.payload_types.get(&(mid, packet.codec)) {
-            return Some((*payload_type, packet.payload.clone()));
+        let own = self.payload_types.get(&(mid, packet.codec)).copied();
+        if packet.codec != Codec::Red {
+            return Some((own?, packet.payload.clone()));
         }
-        let opus = self.payload_types.get(&(mid, Codec::Opus)).filter(|_| packet.codec == Codec::Red)?;
-        Some((*opus, red::newest_block(&packet.payload)?.into()))
+        let opus = *self.payload_types.get(&(mid, Codec::Opus))?;
+        match own {
+            Some(red) => Some((red, red::renumbered(&packet.payload, *opus)?)),
+            None => Some((opus, red::newest_block(&packet.payload)?.into())),
+        }
     }
 
     /// Asks the client for a keyframe of one of its layers.
@@ -330,8 +349,10 @@ impl Client {
         self.guarded(|rtc| rtc.bwe().set_bitrate(with_margin(minimum_kbps), with_margin(desired_kbps)))
     }
 
-    pub(super) fn disconnect(&mut self) {
-        let _ = self.guarded(Rtc::disconnect);
+    /// Begins to say goodbye on the media path (RTCP BYE, DTLS `close_notify`): what comes of it is to be polled.
+    pub(super) fn close(&mut self) {
+        // A session that is broken says nothing any more.
+        let _ = self.guarded(|rtc| rtc.close().is_ok());
     }
 
     /// Tells the client, if a door holds its signalling; a door that does not keep up loses it and will find everything

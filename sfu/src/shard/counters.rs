@@ -5,7 +5,7 @@ use std::time::Duration;
 use isthmus_protocol::signal::LeaveReason;
 use rustc_hash::FxHashMap;
 
-use crate::metrics::Metrics;
+use crate::{core::room::Unwanted, metrics::Metrics};
 
 pub(super) struct Counters {
     metrics: Metrics,
@@ -41,6 +41,15 @@ impl Counters {
     /// One went to a client.
     pub(super) fn sent(&mut self, bytes: usize) {
         self.sent.add(bytes);
+    }
+
+    /// What came of forwarding a packet: for how many slots it was too late, or why nobody gets it.
+    pub(super) fn forwarded(&mut self, outcome: Result<usize, Unwanted>) {
+        match outcome {
+            Ok(0) => {}
+            Ok(late) => self.dropped_many("before_switch", late as u64),
+            Err(unwanted) => self.dropped(unwanted.reason()),
+        }
     }
 
     pub(super) fn dropped(&mut self, reason: &'static str) {

@@ -24,7 +24,7 @@ use str0m::{
     Candidate,
     config::DtlsCert,
     media::{Mid, Rid},
-    net::{Protocol, Receive},
+    net::{Protocol, Receive, Transmit},
 };
 
 use super::{
@@ -32,6 +32,7 @@ use super::{
     counters::Counters,
 };
 use crate::core::{
+    contained::contained,
     demux::{Demux, Destination, Stray},
     room::{ClientKey, Delivery, Effect, Estimate, Here, Room, StreamIds, TICK},
 };
@@ -45,6 +46,9 @@ pub(super) const MEDIA_LOST: Duration = Duration::from_secs(8);
 pub(super) const MEDIA_MISSING: Duration = Duration::from_mins(1);
 /// A client without signalling by nature (WHIP, WHEP) is gone after this much silence.
 const MEDIA_ONLY_LOST: Duration = Duration::from_secs(15);
+
+/// How often a session that ends is polled at most.
+const MAX_LAST_WORDS: usize = 64;
 
 /// A datagram that is to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +64,23 @@ pub(super) struct Outbound {
 pub(super) struct Egress {
     pub bytes: Vec<u8>,
     pub datagrams: Vec<Outbound>,
+}
+
+impl Egress {
+    fn push(&mut self, transmit: &Transmit) {
+        self.bytes.extend_from_slice(&transmit.contents);
+        let (protocol, destination) = (transmit.proto, transmit.destination);
+        self.datagrams.push(Outbound { protocol, destination, length: transmit.contents.len() });
+    }
+}
+
+/// What a session means for the connection at an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TcpChange {
+    /// It has shown a valid STUN request and may stay.
+    Validated(SocketAddr),
+    /// Its session is over.
+    Over(SocketAddr),
 }
 
 /// What a shard is, apart from its sockets.
@@ -90,8 +111,8 @@ pub(super) struct Engine {
     pub egress: Egress,
     pub random: StdRng,
     pub draining: Option<Instant>,
-    /// TCP addresses that have shown a valid STUN request since this was last taken.
-    pub validated_tcp: Vec<SocketAddr>,
+    /// What became of TCP connections since this was last taken.
+    pub tcp_changes: Vec<TcpChange>,
     touched: Vec<ClientKey>,
     touched_rooms: FxHashSet<RoomId>,
     timers: BinaryHeap<Reverse<(Instant, ClientKey)>>,
@@ -113,7 +134,7 @@ impl Engine {
             egress: Egress::default(),
             random: StdRng::seed_from_u64(settings.seed),
             draining: None,
-            validated_tcp: Vec::new(),
+            tcp_changes: Vec::new(),
             touched: Vec::new(),
             touched_rooms: FxHashSet::default(),
             timers: BinaryHeap::new(),
@@ -132,15 +153,14 @@ impl Engine {
 
     /// A datagram came from `source`.
     pub(super) fn datagram(&mut self, now: Instant, protocol: Protocol, source: SocketAddr, bytes: &[u8]) {
-        let (client, is_stun) = match self.demux.route(source, bytes) {
+        let (client, is_stun) = match self.demux.route(source, bytes, now) {
             Ok(Destination::Stun(client)) => (client, true),
             Ok(Destination::Media(client)) => (client, false),
             Err(stray) => return self.counters.dropped(stray_reason(stray)),
         };
         let Some(destination) = self.local_address(protocol) else { return };
-        let Ok(receive) = Receive::new(protocol, source, destination, bytes) else {
-            return self.counters.dropped("malformed");
-        };
+        let parsed = contained(|| Receive::new(protocol, source, destination, bytes)).and_then(Result::ok);
+        let Some(receive) = parsed else { return self.counters.dropped("malformed") };
         let Some(state) = self.clients.get_mut(client.0) else { return };
         match state.receive(now, receive) {
             Ok(true) => {}
@@ -166,22 +186,24 @@ impl Engine {
         /// RFC 7983: a first byte of 20 to 63 is DTLS; the session is only asked whether it would take it.
         const DTLS_PROBE: [u8; 13] = [22; 13];
         let Some(client) = self.clients.get_mut(key.0) else { return };
-        if self.demux.is_validated(key, source) {
-            client.last_received = now;
-            return;
-        }
-        let Ok(probe) = Receive::new(protocol, source, destination, &DTLS_PROBE) else { return };
-        match client.has_validated(now, probe) {
-            Ok(true) => {
-                client.last_received = now;
-                client.transport = Some(protocol);
-                self.demux.validate(key, source);
-                if protocol == Protocol::Tcp {
-                    self.validated_tcp.push(source);
-                }
+        let known = self.demux.is_validated(key, source);
+        if !known {
+            let Ok(probe) = Receive::new(protocol, source, destination, &DTLS_PROBE) else { return };
+            match client.has_validated(now, probe) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(Panicked) => return self.fault(key, now),
             }
-            Ok(false) => {}
-            Err(Panicked) => self.fault(key, now),
+        }
+        if !self.demux.validate(key, source, now) {
+            return self.counters.dropped("address_in_use");
+        }
+        client.last_received = now;
+        if !known {
+            client.transport = Some(protocol);
+            if protocol == Protocol::Tcp {
+                self.tcp_changes.push(TcpChange::Validated(source));
+            }
         }
     }
 
@@ -264,14 +286,7 @@ impl Engine {
         while let Some(client) = self.clients.get_mut(key.0) {
             match client.poll(now) {
                 Ok(Polled::WaitUntil(at)) => return self.schedule(key, at),
-                Ok(Polled::Transmit(transmit)) => {
-                    self.egress.bytes.extend_from_slice(&transmit.contents);
-                    self.egress.datagrams.push(Outbound {
-                        protocol: transmit.proto,
-                        destination: transmit.destination,
-                        length: transmit.contents.len(),
-                    });
-                }
+                Ok(Polled::Transmit(transmit)) => self.egress.push(&transmit),
                 Ok(Polled::Packet { mid, rid, packet }) => self.publish(key, (mid, rid), &packet, now),
                 Ok(Polled::KeyframeWanted { mid }) => {
                     self.in_room_of(key, |room| room.keyframe_wanted(key, mid, now));
@@ -279,10 +294,15 @@ impl Engine {
                 Ok(Polled::Estimate(estimate)) => self.estimated(key, estimate, now),
                 Ok(Polled::Connected) => {
                     self.counters.connected(now.saturating_duration_since(client.joined));
-                    self.in_room_of(key, |_| ());
+                    self.in_room_of(key, |room| room.connected(key));
                 }
                 Ok(Polled::Nothing) => {}
+                Ok(Polled::Unusable(reason)) => self.counters.dropped(reason),
                 Ok(Polled::Closed) => return self.end(key, LeaveReason::Left, now),
+                Ok(Polled::TooManySources) => {
+                    self.counters.dropped("too_many_sources");
+                    return self.end(key, LeaveReason::Fault, now);
+                }
                 Err(Panicked) => return self.fault(key, now),
             }
         }
@@ -325,9 +345,8 @@ impl Engine {
         let mut faults = Vec::new();
         let deliver =
             |delivery: Delivery<'_>| forward(clients, links, counters, touched, &mut faults, packet, delivery);
-        if let Err(unwanted) = room.packet_from_client((key, mid, rid), packet, now, deliver) {
-            counters.dropped(unwanted.reason());
-        }
+        let outcome = room.packet_from_client((key, mid, rid), packet, now, deliver);
+        counters.forwarded(outcome);
         self.after_forwarding(&id, faults, now);
     }
 
@@ -339,9 +358,8 @@ impl Engine {
         let mut faults = Vec::new();
         let deliver =
             |delivery: Delivery<'_>| forward(clients, links, counters, touched, &mut faults, packet, delivery);
-        if let Err(unwanted) = room.packet_from_peer(node, stream, packet, now, deliver) {
-            counters.dropped(unwanted.reason());
-        }
+        let outcome = room.packet_from_peer(node, stream, packet, now, deliver);
+        counters.forwarded(outcome);
         self.after_forwarding(&id, faults, now);
     }
 
@@ -425,12 +443,15 @@ impl Engine {
         let Some(mut client) = self.clients.try_remove(key.0) else { return };
         // What the client is told last may find a full queue; its socket is closed all the same.
         let _ = client.tell(ServerMessage::Ended { reason }, now);
-        client.disconnect();
-        while let Ok(Polled::Transmit(transmit)) = client.poll(now) {
-            self.egress.bytes.extend_from_slice(&transmit.contents);
-            let (protocol, destination) = (transmit.proto, transmit.destination);
-            self.egress.datagrams.push(Outbound { protocol, destination, length: transmit.contents.len() });
+        client.close();
+        for _ in 0..MAX_LAST_WORDS {
+            match client.poll(now) {
+                Ok(Polled::Transmit(transmit)) => self.egress.push(&transmit),
+                Ok(Polled::WaitUntil(_) | Polled::Closed) | Err(Panicked) => break,
+                Ok(_) => {}
+            }
         }
+        self.tcp_changes.extend(self.demux.addresses(key).iter().copied().map(TcpChange::Over));
         self.demux.remove(key);
         if client.touched {
             self.touched.retain(|touched| *touched != key);
@@ -546,5 +567,6 @@ const fn stray_reason(stray: Stray) -> &'static str {
         Stray::UnvalidatedAddress => "unvalidated_address",
         Stray::UnknownSession => "unknown_session",
         Stray::MalformedStun => "malformed_stun",
+        Stray::TooManyAddresses => "too_many_addresses",
     }
 }

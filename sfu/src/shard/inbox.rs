@@ -43,14 +43,9 @@ struct Bell {
     waker: Waker,
 }
 
-/// Why the shard did not get something.
+/// The shard has stopped.
 #[derive(Debug)]
-pub(crate) enum NotDelivered {
-    /// The queue is full; here it is back.
-    Full(MeshEvent),
-    /// The shard has stopped.
-    Stopped,
-}
+pub(crate) struct Stopped;
 
 /// The shard's side.
 pub(super) struct Letters {
@@ -71,25 +66,25 @@ pub(super) fn create(registry: &Registry, token: Token) -> io::Result<(Inbox, Le
 
 impl Inbox {
     /// Sends a command, waiting while the queue is full.
-    pub(crate) async fn command(&self, command: Command) -> Result<(), NotDelivered> {
-        self.commands.send(command).await.map_err(|_| NotDelivered::Stopped)?;
+    pub(crate) async fn command(&self, command: Command) -> Result<(), Stopped> {
+        self.commands.send(command).await.map_err(|_| Stopped)?;
         self.bell.ring();
         Ok(())
     }
 
-    /// Hands on news or media of a peer without waiting.
-    pub(crate) fn news(&self, event: MeshEvent) -> Result<(), NotDelivered> {
+    /// Hands on news or media of a peer without waiting. What finds no place comes back; a shard that has stopped needs none.
+    pub(crate) fn news(&self, event: MeshEvent) -> Option<MeshEvent> {
         let queue = match &event {
             MeshEvent::Media { .. } => &self.media,
-            MeshEvent::Control { .. } if self.news.capacity() <= LINKS_RESERVE => return Err(NotDelivered::Full(event)),
+            MeshEvent::Control { .. } if self.news.capacity() <= LINKS_RESERVE => return Some(event),
             MeshEvent::Control { .. } | MeshEvent::LinkUp { .. } | MeshEvent::LinkDown { .. } => &self.news,
         };
         let result = queue.try_send(event);
         self.bell.ring();
-        result.map_err(|error| match error {
-            TrySendError::Full(event) => NotDelivered::Full(event),
-            TrySendError::Closed(_) => NotDelivered::Stopped,
-        })
+        match result {
+            Err(TrySendError::Full(event)) => Some(event),
+            Ok(()) | Err(TrySendError::Closed(_)) => None,
+        }
     }
 }
 
@@ -134,10 +129,10 @@ mod tests {
         let (inbox, mut letters) = create(poll.registry(), Token(0))?;
         let gone = || MeshEvent::LinkDown { node: "a".parse().expect("valid") };
         for _ in 0..NEWS_BOUND - LINKS_RESERVE {
-            inbox.news(gone()).expect("room");
+            assert!(inbox.news(gone()).is_none(), "there is room");
         }
         assert!(inbox.news.capacity() <= LINKS_RESERVE, "what peers say finds no place from here on");
-        inbox.news(gone()).expect("a place in the reserve");
+        assert!(inbox.news(gone()).is_none(), "a place in the reserve");
         let mut taken = 0;
         let mut rounds = 0;
         while letters.bell.rung.load(Ordering::Acquire) {

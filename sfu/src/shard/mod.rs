@@ -24,6 +24,8 @@ mod udp;
 use std::{
     io,
     net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -34,13 +36,14 @@ use str0m::{
     config::DtlsCert,
     net::{Protocol, TcpType},
 };
+use tokio::sync::Notify;
 
-pub(crate) use inbox::{Inbox, NotDelivered};
+pub(crate) use inbox::Inbox;
 pub(crate) use sessions::Command;
 
 use self::{
     counters::Counters,
-    engine::{Engine, Settings},
+    engine::{Engine, Settings, TcpChange},
     inbox::Letters,
     tcp::{Sent, Tcp},
     udp::Udp,
@@ -74,13 +77,14 @@ struct Runtime {
     next_sweep: Instant,
 }
 
-/// Starts shard `index`.
+/// Starts shard `index`. Should it end before it is told to, `failed` is notified: its rooms stand still.
 pub(crate) fn start(
     index: u8,
     config: &Config,
     here: Here,
     certificate: DtlsCert,
     metrics: Metrics,
+    failed: Arc<Notify>,
 ) -> io::Result<Shard> {
     let port = match config.media_listen.port() {
         0 => 0,
@@ -97,7 +101,15 @@ pub(crate) fn start(
     let engine = Engine::new(settings, certificate, Counters::new(metrics), now);
     let mut runtime = Runtime { poll, udp, tcp, letters, engine, next_sweep: now };
     runtime.register()?;
-    let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || runtime.run())?;
+    let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
+        let ended = catch_unwind(AssertUnwindSafe(|| runtime.run()));
+        match ended {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => tracing::error!(%error, "a shard cannot wait for its sockets any more"),
+            Err(_) => tracing::error!("a shard has panicked"),
+        }
+        failed.notify_one();
+    })?;
     Ok(Shard { inbox, address, thread })
 }
 
@@ -143,17 +155,15 @@ impl Runtime {
         Ok(())
     }
 
-    /// Wait, read, settle, send, until told to stop.
-    fn run(&mut self) {
+    /// Wait, read, settle, send, until told to stop; an error if it ends of itself.
+    fn run(&mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(256);
         let mut udp_has_more = true;
         loop {
+            let has_more = udp_has_more || self.tcp.as_ref().is_some_and(Tcp::has_unread);
             let wait =
-                if udp_has_more { Duration::ZERO } else { self.engine.next_wake().saturating_duration_since(clock()) };
-            if let Err(error) = self.poll.poll(&mut events, Some(wait)).or_else(not_interrupted) {
-                tracing::error!(%error, "a shard cannot wait for its sockets any more; it stops");
-                return;
-            }
+                if has_more { Duration::ZERO } else { self.engine.next_wake().saturating_duration_since(clock()) };
+            self.poll.poll(&mut events, Some(wait)).or_else(not_interrupted)?;
             let now = clock();
             udp_has_more |= events.iter().any(|event| event.token() == UDP);
             if udp_has_more {
@@ -167,7 +177,7 @@ impl Runtime {
             self.engine.counters.round_took(clock().saturating_duration_since(now));
             self.engine.counters.publish();
             if !goes_on {
-                return;
+                return Ok(());
             }
         }
     }
@@ -188,21 +198,24 @@ impl Runtime {
 
     fn read_tcp(&mut self, events: &Events, now: Instant) {
         let Some(tcp) = &mut self.tcp else { return };
+        let engine = &mut self.engine;
+        // Before reading: a client goes on with DTLS as soon as its check is answered.
+        for change in engine.tcp_changes.drain(..) {
+            match change {
+                TcpChange::Validated(address) => tcp.validate(address),
+                TcpChange::Over(address) => tcp.over(address),
+            }
+        }
+        tcp.read_on(now, |source, bytes| engine.datagram(now, Protocol::Tcp, source, bytes));
         for event in events {
             match event.token() {
                 WAKE | UDP => {}
                 LISTENER => {
                     let refused = tcp.accept(self.poll.registry(), now);
-                    self.engine.counters.dropped_many("tcp_connection_refused", refused as u64);
+                    engine.counters.dropped_many("tcp_connection_refused", refused as u64);
                 }
-                token => {
-                    let engine = &mut self.engine;
-                    tcp.ready(token, |source, bytes| engine.datagram(now, Protocol::Tcp, source, bytes));
-                }
+                token => tcp.ready(token, now, |source, bytes| engine.datagram(now, Protocol::Tcp, source, bytes)),
             }
-        }
-        for address in self.engine.validated_tcp.drain(..) {
-            tcp.validate(address);
         }
         if now >= self.next_sweep {
             self.next_sweep = now + TCP_SWEEP;

@@ -15,10 +15,19 @@ use str0m::{
 };
 
 use super::client::{Client, Panicked, initial_estimate};
-use crate::core::room::{OfferedTrack, SlotOffer};
+use crate::core::{
+    contained::contained,
+    room::{OfferedTrack, SlotOffer},
+};
 
 /// The most m-lines of one offer: 8 tracks, 3 voices, 49 pictures.
 const MAX_M_LINES: usize = 64;
+/// The longest m-line, in bytes: some 200 payload types, several times what browsers name.
+const MAX_M_LINE_BYTES: usize = 1_024;
+/// The most lines from one m-line to the next; browsers write about 150.
+const MAX_SECTION_LINES: usize = 500;
+/// The most SSRCs that one offer names: a browser names four for a camera and one for a voice.
+const MAX_SSRCS: usize = 64;
 
 /// A refused offer.
 #[derive(Debug)]
@@ -79,8 +88,10 @@ pub(super) fn accept(
     described: &[signal::OfferedTrack],
     mut first_sequence: impl FnMut() -> u16,
 ) -> Result<Negotiated, Refused> {
-    let mids = mids(sdp)?;
-    let offer = SdpOffer::from_sdp_string(sdp).map_err(|error| invalid(&error.to_string()))?;
+    let sdp = bounded(sdp)?;
+    let mids = mids(&sdp)?;
+    let parsed = contained(|| SdpOffer::from_sdp_string(&sdp)).ok_or_else(|| invalid("it could not be read"))?;
+    let offer = parsed.map_err(|error| invalid(&error.to_string()))?;
     let answer =
         client.guarded(|rtc| rtc.sdp_api().accept_offer(offer))?.map_err(|error| invalid(&error.to_string()))?;
     client.learn_payload_types(&mids);
@@ -107,14 +118,55 @@ fn invalid(detail: &str) -> Refused {
     Refused { code: Code::InvalidSdp, detail: format!("the offer was not understood: {detail}") }
 }
 
+/// The offer without its candidates, if it is of a size that costs no more to understand than those of browsers: some of
+/// what is done with it takes time that grows with the square of its parts, on a thread that carries other people's media.
+/// Candidates are of no use: an ICE-lite agent learns the client's addresses from its checks.
+fn bounded(sdp: &str) -> Result<String, Refused> {
+    let too_large = |what: &str| Err(Refused { code: Code::TooLarge, detail: format!("the offer has {what}") });
+    if sdp.len() > signal::MAX_SDP_BYTES {
+        return too_large("too many bytes");
+    }
+    let (mut m_lines, mut section_lines) = (0, 0);
+    let mut ssrcs: Vec<&str> = Vec::new();
+    let mut kept = String::with_capacity(sdp.len());
+    for line in sdp.lines() {
+        section_lines += 1;
+        if line.starts_with("m=") {
+            m_lines += 1;
+            section_lines = 0;
+            if line.len() > MAX_M_LINE_BYTES {
+                return too_large("an m-line that is too long");
+            }
+        } else if let Some(ssrc) = line.strip_prefix("a=ssrc:").and_then(|rest| rest.split_whitespace().next()) {
+            if !ssrcs.contains(&ssrc) {
+                ssrcs.push(ssrc);
+            }
+        } else if line.starts_with("a=candidate:") || line.starts_with("a=end-of-candidates") {
+            continue;
+        }
+        if m_lines > MAX_M_LINES {
+            return too_large(&format!("more than {MAX_M_LINES} m-lines"));
+        }
+        if section_lines > MAX_SECTION_LINES {
+            return too_large(&format!("more than {MAX_SECTION_LINES} lines for one m-line"));
+        }
+        if ssrcs.len() > MAX_SSRCS {
+            return too_large(&format!("more than {MAX_SSRCS} SSRCs"));
+        }
+        kept.push_str(line);
+        kept.push_str("\r\n");
+    }
+    Ok(kept)
+}
+
 /// The m-lines in order, by their `a=mid` (RFC 8843 section 7.1 makes it mandatory where BUNDLE is used).
 fn mids(sdp: &str) -> Result<Vec<Mid>, Refused> {
-    if sdp.len() > signal::MAX_SDP_BYTES {
-        return Err(Refused { code: Code::TooLarge, detail: "the session description is too large".into() });
-    }
-    let mids: Vec<Mid> = sdp.lines().filter_map(|line| line.trim_end().strip_prefix("a=mid:")).map(Mid::from).collect();
-    if mids.len() > MAX_M_LINES {
-        return Err(Refused { code: Code::TooLarge, detail: format!("more than {MAX_M_LINES} m-lines") });
+    let mut mids: Vec<Mid> = Vec::new();
+    for mid in sdp.lines().filter_map(|line| line.trim_end().strip_prefix("a=mid:")).map(Mid::from) {
+        if mids.contains(&mid) {
+            return Err(invalid(&format!("two m-lines have the mid {mid}")));
+        }
+        mids.push(mid);
     }
     Ok(mids)
 }
@@ -205,6 +257,40 @@ mod tests {
         let paired = pair_first_slots(answer, &slots);
         assert!(paired.contains("a=msid:isthmus-pair bb\r\n") && paired.contains("a=msid:isthmus-pair dd\r\n"));
         assert!(paired.contains("a=msid:ee ff\r\n"), "other slots stay apart");
+    }
+
+    #[test]
+    fn offers_that_would_take_long_to_understand_are_refused() {
+        let section = "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\n";
+        let refused = |sdp: String| bounded(&sdp).map_err(|refused| refused.code).err();
+        assert_eq!(refused(format!("v=0\r\n{section}")), None);
+        for (name, sdp) in [
+            ("payload types", format!("v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF{}\r\n", " 0".repeat(40_000))),
+            ("attributes", format!("v=0\r\n{section}{}", "a=x\r\n".repeat(19_000))),
+            ("session attributes", format!("v=0\r\n{}", "a=x\r\n".repeat(19_000))),
+            ("m-lines", format!("v=0\r\n{}", section.repeat(65))),
+            ("SSRCs", {
+                let ssrcs: Vec<String> = (0..65).map(|ssrc| format!("a=ssrc:{ssrc} cname:x\r\n")).collect();
+                format!("v=0\r\n{section}{}", ssrcs.concat())
+            }),
+            ("bytes", "a=x\r\n".repeat(signal::MAX_SDP_BYTES)),
+        ] {
+            assert_eq!(refused(sdp), Some(Code::TooLarge), "{name}");
+        }
+    }
+
+    #[test]
+    fn candidates_are_left_out_and_everything_else_stays() {
+        let sdp = "v=0\nm=audio 9 x 1\na=candidate:1 1 udp 1 192.0.2.1 9 typ host\na=end-of-candidates\na=mid:0\n";
+        assert_eq!(bounded(sdp).ok().as_deref(), Some("v=0\r\nm=audio 9 x 1\r\na=mid:0\r\n"));
+    }
+
+    #[test]
+    fn two_m_lines_of_one_name_are_refused() {
+        assert!(mids("a=mid:a-1\r\na=mid:b\r\n").is_ok());
+        for twice in ["a=mid:a\r\na=mid:a\r\n", "a=mid:a-1\r\na=mid:a_1\r\n"] {
+            assert_eq!(mids(twice).map_err(|refused| refused.code).err(), Some(Code::InvalidSdp), "{twice}");
+        }
     }
 
     #[test]

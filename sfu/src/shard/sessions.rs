@@ -18,7 +18,10 @@ use super::{
     engine::Engine,
     negotiation::{self, Refused},
 };
-use crate::core::room::{ClientKey, Joining, Room};
+use crate::core::{
+    contained::contained,
+    room::{ClientKey, Joining, Room},
+};
 
 /// Something for a shard to do.
 #[derive(Debug)]
@@ -184,13 +187,18 @@ impl Engine {
         client.signalling = Signalling::Attached { attachment, outbox: outbox.clone() };
         let may_publish = client.grants.publish;
         self.in_room_of(key, |room| room.welcome(key, may_publish, true));
+        if let Some(deadline) = self.draining {
+            let deadline_s = deadline.saturating_duration_since(now).as_secs() as u32;
+            self.carry_out_effects(&session.room, now);
+            self.tell(key, ServerMessage::Move { deadline_s }, now);
+        }
         Ok(())
     }
 
     fn message(&mut self, client: ClientKey, message: ClientMessage, now: Instant) {
         let result = match message {
             ClientMessage::Offer { revision, sdp, tracks } => self.offer(client, revision, &sdp, &tracks, now),
-            ClientMessage::Candidate { candidate } => self.candidate(client, &candidate, now),
+            ClientMessage::Candidate { candidate } => Self::candidate(&candidate),
             ClientMessage::View { tiles } if tiles.len() > MAX_TILES => {
                 Err(Refused { code: Code::TooLarge, detail: format!("a view has at most {MAX_TILES} tiles") })
             }
@@ -229,13 +237,27 @@ impl Engine {
     ) -> Result<(), Refused> {
         let base = self.random_sequence();
         let Some(client) = self.clients.get_mut(key.0) else { return Ok(()) };
+        if !client.offers.take(now) {
+            return Err(Refused { code: Code::RateLimited, detail: "too many offers; wait some seconds".into() });
+        }
         let mut next = base;
+        let fragment_before = client.credentials().ufrag;
         let negotiated = negotiation::accept(client, sdp, described, || {
             next = next.wrapping_mul(31).wrapping_add(7);
             next
-        })?;
-        // An ICE restart changes the user fragment.
+        });
         let fragment = client.credentials().ufrag;
+        let negotiated = match negotiated {
+            Ok(negotiated) => negotiated,
+            Err(refused) if fragment == fragment_before => return Err(refused),
+            Err(refused) => {
+                // It has restarted ICE already, and the client will never hear with what: nothing reaches it any more.
+                self.tell(key, refused.into_message(true), now);
+                self.end(key, LeaveReason::Fault, now);
+                return Ok(());
+            }
+        };
+        // An ICE restart changes the user fragment.
         self.demux.set_user_fragment(key, &fragment);
         self.tell(key, ServerMessage::Answer { revision, sdp: negotiated.answer }, now);
         self.in_room_of(key, |room| {
@@ -246,23 +268,19 @@ impl Engine {
         Ok(())
     }
 
-    fn candidate(&mut self, key: ClientKey, candidate: &str, now: Instant) -> Result<(), Refused> {
+    /// A candidate is looked at and not used: an ICE-lite agent learns the client's addresses from its checks.
+    fn candidate(candidate: &str) -> Result<(), Refused> {
         let invalid = |detail: &str| Refused { code: Code::InvalidRequest, detail: detail.into() };
         if candidate.len() > MAX_CANDIDATE_BYTES {
             return Err(Refused { code: Code::TooLarge, detail: "the candidate is too long".into() });
         }
-        // An empty one ends the list; a name instead of an address (mDNS) is of no use to us and of no harm: an
-        // ICE-lite agent learns the client's addresses from its checks.
-        let usable = candidate.trim().strip_prefix("a=").unwrap_or(candidate.trim());
-        if usable.is_empty() || usable.contains(".local") {
+        // An empty one ends the list; one with a name instead of an address (mDNS) is not for parsers of addresses.
+        let described = candidate.trim().strip_prefix("a=").unwrap_or(candidate.trim());
+        if described.is_empty() || described.contains(".local") {
             return Ok(());
         }
-        let parsed = Candidate::from_sdp_string(usable).map_err(|_| invalid("the candidate was not understood"))?;
-        let Some(client) = self.clients.get_mut(key.0) else { return Ok(()) };
-        client.add_candidate(parsed).map_err(|_| invalid("the candidate could not be taken"))?;
-        self.touch(key);
-        let _ = now;
-        Ok(())
+        let parsed = contained(|| Candidate::from_sdp_string(described).is_ok());
+        if parsed == Some(true) { Ok(()) } else { Err(invalid("the candidate was not understood")) }
     }
 
     fn mesh(&mut self, event: MeshEvent, now: Instant) {
@@ -276,6 +294,10 @@ impl Engine {
 
     fn link_up(&mut self, link: Link) {
         let node = link.node().clone();
+        if self.links.contains_key(&node) {
+            // Nobody said that the one before is down; what it told is void all the same.
+            self.link_down(&node);
+        }
         self.links.insert(node.clone(), link);
         let rooms: Vec<RoomId> = self.rooms.keys().cloned().collect();
         for room in rooms {

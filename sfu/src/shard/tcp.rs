@@ -20,6 +20,12 @@ const MAX_CONNECTIONS: usize = 1_024;
 const MAX_BACKLOG_BYTES: usize = 256 * 1024;
 /// A connection that has not shown a valid STUN request within this time is closed.
 const VALIDATION_DEADLINE: Duration = Duration::from_secs(10);
+/// The most connections from one address that have not shown one yet.
+const MAX_UNVALIDATED: usize = 64;
+/// A connection on which nothing came for this long is closed: clients check their consent every 5 s (RFC 7675).
+const IDLE_DEADLINE: Duration = Duration::from_secs(30);
+/// Reads of one connection in one round, so that a fast one does not keep the thread from everybody else.
+const MAX_READS: usize = 4;
 /// RFC 4571 section 2: a length of 16 bits before each packet.
 const LENGTH_BYTES: usize = 2;
 const READ_BYTES: usize = 16 * 1024;
@@ -28,6 +34,8 @@ pub(super) struct Tcp {
     listener: TcpListener,
     connections: Slab<Connection>,
     by_address: FxHashMap<SocketAddr, usize>,
+    /// Connections with more to read than one round takes: the system does not tell of them again.
+    unread: Vec<usize>,
     first_token: usize,
 }
 
@@ -36,8 +44,20 @@ struct Connection {
     address: SocketAddr,
     accepted: Instant,
     validated: bool,
+    last_read: Instant,
     frames: Deframer,
     backlog: VecDeque<u8>,
+}
+
+/// How a connection stands after it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// All of it was read.
+    Done,
+    /// There may be more.
+    More,
+    /// It has ended, or what came is not what a client sends.
+    Over,
 }
 
 /// What became of a packet.
@@ -52,7 +72,8 @@ impl Tcp {
     /// Listens on `address`; events of its connections carry tokens from `first_token` on.
     pub(super) fn bind(address: SocketAddr, first_token: usize) -> io::Result<Self> {
         let listener = TcpListener::bind(address)?;
-        Ok(Self { listener, connections: Slab::new(), by_address: FxHashMap::default(), first_token })
+        let (connections, by_address, unread) = (Slab::new(), FxHashMap::default(), Vec::new());
+        Ok(Self { listener, connections, by_address, unread, first_token })
     }
 
     pub(super) fn register(&mut self, registry: &Registry, listener: Token) -> io::Result<()> {
@@ -65,7 +86,8 @@ impl Tcp {
         while let Ok((mut stream, address)) = self.listener.accept() {
             let token = Token(self.first_token + self.connections.vacant_key());
             let interest = Interest::READABLE | Interest::WRITABLE;
-            let full = self.connections.len() >= MAX_CONNECTIONS;
+            let strangers = self.connections.iter().filter(|(_, c)| !c.validated && c.address.ip() == address.ip());
+            let full = self.connections.len() >= MAX_CONNECTIONS || strangers.count() >= MAX_UNVALIDATED;
             if full || registry.register(&mut stream, token, interest).is_err() {
                 refused += 1;
                 continue;
@@ -73,7 +95,8 @@ impl Tcp {
             // Media wants to go out at once; if the option is refused it is merely later.
             let _ = stream.set_nodelay(true);
             let (frames, backlog) = (Deframer::default(), VecDeque::new());
-            let connection = Connection { stream, address, accepted: now, validated: false, frames, backlog };
+            let connection =
+                Connection { stream, address, accepted: now, validated: false, last_read: now, frames, backlog };
             let key = self.connections.insert(connection);
             self.by_address.insert(address, key);
         }
@@ -81,12 +104,33 @@ impl Tcp {
     }
 
     /// Reads and writes what the connection behind `token` has ready, and hands out whole packets.
-    pub(super) fn ready(&mut self, token: Token, mut handle: impl FnMut(SocketAddr, &[u8])) {
+    pub(super) fn ready(&mut self, token: Token, now: Instant, mut handle: impl FnMut(SocketAddr, &[u8])) {
         let Some(key) = token.0.checked_sub(self.first_token) else { return };
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let alive = connection.write_backlog().is_ok() && connection.read(&mut handle);
-        if !alive {
+        if connection.write_backlog().is_ok() {
+            self.read(key, now, &mut handle);
+        } else {
             self.close(key);
+        }
+    }
+
+    /// Whether [`Self::read_on`] has something to do.
+    pub(super) fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
+    /// Goes on with connections that had more to read than one round takes.
+    pub(super) fn read_on(&mut self, now: Instant, mut handle: impl FnMut(SocketAddr, &[u8])) {
+        for key in std::mem::take(&mut self.unread) {
+            self.read(key, now, &mut handle);
+        }
+    }
+
+    fn read(&mut self, key: usize, now: Instant, handle: &mut impl FnMut(SocketAddr, &[u8])) {
+        match self.connections.get_mut(key).map(|connection| connection.read(now, handle)) {
+            Some(Reading::More) if !self.unread.contains(&key) => self.unread.push(key),
+            Some(Reading::Over) => self.close(key),
+            Some(Reading::Done | Reading::More) | None => {}
         }
     }
 
@@ -114,9 +158,19 @@ impl Tcp {
         }
     }
 
-    /// Closes connections that have not shown themselves in time.
+    /// The session of the connection is over.
+    pub(super) fn over(&mut self, address: SocketAddr) {
+        if let Some(key) = self.by_address.get(&address).copied() {
+            self.close(key);
+        }
+    }
+
+    /// Closes connections that have not shown themselves in time, and those on which nothing comes any more.
     pub(super) fn expire(&mut self, now: Instant) {
-        let late = |c: &Connection| !c.validated && now.saturating_duration_since(c.accepted) > VALIDATION_DEADLINE;
+        let late = |c: &Connection| {
+            let unknown = !c.validated && now.saturating_duration_since(c.accepted) > VALIDATION_DEADLINE;
+            unknown || now.saturating_duration_since(c.last_read) > IDLE_DEADLINE
+        };
         let expired: Vec<usize> = self.connections.iter().filter(|(_, c)| late(c)).map(|(key, _)| key).collect();
         for key in expired {
             self.close(key);
@@ -131,18 +185,37 @@ impl Tcp {
 }
 
 impl Connection {
-    /// Whether the connection is still open.
-    fn read(&mut self, handle: &mut impl FnMut(SocketAddr, &[u8])) -> bool {
+    fn read(&mut self, now: Instant, handle: &mut impl FnMut(SocketAddr, &[u8])) -> Reading {
         let mut buffer = [0; READ_BYTES];
-        loop {
+        for _ in 0..MAX_READS {
             match self.stream.read(&mut buffer) {
-                Ok(0) => return false,
-                Ok(length) => self.frames.push(&buffer[..length], |packet| handle(self.address, packet)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                Ok(0) => return Reading::Over,
+                Ok(length) => {
+                    self.last_read = now;
+                    if !self.hand_out(&buffer[..length], handle) {
+                        return Reading::Over;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Reading::Done,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return false,
+                Err(_) => return Reading::Over,
             }
         }
+        Reading::More
+    }
+
+    /// Hands out whole packets. False if a connection that has not shown itself yet sends anything but STUN (RFC 7983: a
+    /// first byte of 0 to 3).
+    fn hand_out(&mut self, bytes: &[u8], handle: &mut impl FnMut(SocketAddr, &[u8])) -> bool {
+        let (validated, address) = (self.validated, self.address);
+        let mut behaves = true;
+        self.frames.push(bytes, |packet| {
+            behaves &= validated || packet.first().is_some_and(|first| *first < 4);
+            if behaves {
+                handle(address, packet);
+            }
+        });
+        behaves
     }
 
     fn write_backlog(&mut self) -> io::Result<()> {
@@ -181,10 +254,114 @@ impl Deframer {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the origin of the tests' virtual clock")]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    struct Server {
+        tcp: Tcp,
+        poll: mio::Poll,
+    }
+
+    impl Server {
+        fn new() -> io::Result<Self> {
+            let poll = mio::Poll::new()?;
+            let mut tcp = Tcp::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 16)?;
+            tcp.register(poll.registry(), Token(2))?;
+            Ok(Self { tcp, poll })
+        }
+
+        fn address(&self) -> SocketAddr {
+            self.tcp.listener.local_addr().expect("bound")
+        }
+
+        /// One round; the packets that came.
+        fn round(&mut self, now: Instant) -> usize {
+            let mut events = mio::Events::with_capacity(64);
+            let wait = if self.tcp.has_unread() { Duration::ZERO } else { Duration::from_millis(100) };
+            self.poll.poll(&mut events, Some(wait)).expect("a poll");
+            let mut packets = 0;
+            self.tcp.read_on(now, |_, _| packets += 1);
+            for event in &events {
+                match event.token() {
+                    Token(2) => drop(self.tcp.accept(self.poll.registry(), now)),
+                    token => self.tcp.ready(token, now, |_, _| packets += 1),
+                }
+            }
+            packets
+        }
+
+        fn until(&mut self, now: Instant, done: impl Fn(&Tcp) -> bool) {
+            let rounds = (0..100).find(|_| {
+                self.round(now);
+                done(&self.tcp)
+            });
+            assert!(rounds.is_some(), "it did not come true");
+        }
+    }
+
+    #[test]
+    fn strangers_that_do_not_speak_stun_are_cut_off() -> io::Result<()> {
+        let (mut server, now) = (Server::new()?, Instant::now());
+        for rubbish in [&[0, 0][..], &[0, 4, 22, 3, 1, 0][..]] {
+            let mut stranger = std::net::TcpStream::connect(server.address())?;
+            server.until(now, |tcp| tcp.connections.len() == 1);
+            stranger.write_all(rubbish)?;
+            server.until(now, |tcp| tcp.connections.is_empty());
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_connection_that_floods_leaves_time_for_everything_else() -> io::Result<()> {
+        let (mut server, now) = (Server::new()?, Instant::now());
+        let mut flood = std::net::TcpStream::connect(server.address())?;
+        server.until(now, |tcp| tcp.connections.len() == 1);
+        server.tcp.validate(flood.local_addr()?);
+        let sent = MAX_READS * READ_BYTES + READ_BYTES;
+        flood.write_all(&vec![0; sent])?;
+        let mut rounds = Vec::new();
+        while rounds.iter().sum::<usize>() < sent / LENGTH_BYTES && rounds.len() < 1_000 {
+            rounds.push(server.round(now));
+        }
+        let most = rounds.iter().max().copied().unwrap_or_default();
+        assert!(most <= MAX_READS * READ_BYTES / LENGTH_BYTES, "{most} packets in one round");
+        assert_eq!(rounds.iter().sum::<usize>(), sent / LENGTH_BYTES, "none is forgotten");
+        Ok(())
+    }
+
+    #[test]
+    fn connections_do_not_outlive_their_sessions_nor_their_clients() -> io::Result<()> {
+        let (mut server, now) = (Server::new()?, Instant::now());
+        let clients: Vec<std::net::TcpStream> =
+            (0..2).map(|_| std::net::TcpStream::connect(server.address())).collect::<io::Result<_>>()?;
+        server.until(now, |tcp| tcp.connections.len() == 2);
+        for client in &clients {
+            server.tcp.validate(client.local_addr()?);
+        }
+        server.tcp.expire(now + VALIDATION_DEADLINE * 2);
+        assert_eq!(server.tcp.connections.len(), 2);
+        server.tcp.over(clients[0].local_addr()?);
+        assert_eq!(server.tcp.connections.len(), 1);
+        server.tcp.expire(now + IDLE_DEADLINE * 2);
+        assert_eq!(server.tcp.connections.len(), 0, "one whose client vanished without a word");
+        Ok(())
+    }
+
+    #[test]
+    fn one_address_has_few_connections_that_have_not_shown_themselves() -> io::Result<()> {
+        let (mut server, now) = (Server::new()?, Instant::now());
+        let _clients: Vec<std::net::TcpStream> = (0..MAX_UNVALIDATED + 10)
+            .map(|_| std::net::TcpStream::connect(server.address()))
+            .collect::<io::Result<_>>()?;
+        for _ in 0..5 {
+            server.round(now);
+        }
+        assert_eq!(server.tcp.connections.len(), MAX_UNVALIDATED);
+        Ok(())
+    }
 
     proptest! {
         #[test]

@@ -40,6 +40,7 @@ impl Room {
             at: At::Client(client),
             tracks: Vec::new(),
             clock: CaptureClock::default(),
+            last_spoke: None,
         };
         self.members.insert(participant.clone(), member);
         self.clients.insert(client, participant.clone());
@@ -69,8 +70,9 @@ impl Room {
         }
     }
 
-    /// `client` is gone.
+    /// `client` is gone. What was still to be done about it must not be done: its key may be another client's next.
     pub fn leave(&mut self, client: ClientKey, reason: LeaveReason) {
+        self.effects.retain(|effect| effect.client() != Some(client));
         let Some(participant) = self.clients.remove(&client) else { return };
         self.remove_receiver(client);
         self.remove_member(&participant, reason);
@@ -117,6 +119,7 @@ impl Room {
             at: At::Node(node.clone()),
             tracks: Vec::new(),
             clock: CaptureClock::default(),
+            last_spoke: None,
         });
         member.name.clone_from(&participant.name);
         self.set_remote_tracks(node, &participant.id, &participant.tracks);
@@ -142,6 +145,11 @@ impl Room {
             self.clients.remove(&client);
             self.remove_receiver(client);
             self.effects.push(Effect::Ended { client, reason: LeaveReason::Replaced });
+            // Peers that have heard of the new stay have removed the old one already; news of it that is still on its way
+            // to them must not bring it back for good.
+            let participant = old.clone();
+            let left = PeerMessage::Left { room: self.id.clone(), participant, reason: LeaveReason::Replaced };
+            self.tell_peers(&left);
         }
     }
 }

@@ -109,6 +109,19 @@ pub enum Effect {
     },
 }
 
+impl Effect {
+    /// The client it is about.
+    fn client(&self) -> Option<ClientKey> {
+        match self {
+            Effect::Signal { client, .. }
+            | Effect::Keyframe { client, .. }
+            | Effect::Bandwidth { client, .. }
+            | Effect::Ended { client, .. } => Some(*client),
+            Effect::Peer { .. } => None,
+        }
+    }
+}
+
 /// The numbers of incoming relay streams: unique on the shard, which is in the upper 8 bits so that the node finds the
 /// shard from the number alone, and the shard the room.
 #[derive(Debug)]
@@ -163,6 +176,7 @@ struct Member {
     at: At,
     tracks: Vec<TrackKey>,
     clock: CaptureClock,
+    last_spoke: Option<Instant>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,6 +214,8 @@ pub struct Room {
     /// Only those published here: what peers are sent.
     local_speakers: Speakers<TrackKey>,
     announced_speakers: Vec<ParticipantId>,
+    /// Receivers whose path got narrower since the last time.
+    hurried: Vec<ClientKey>,
     last_tick: Option<Instant>,
     effects: Vec<Effect>,
 }
@@ -221,6 +237,7 @@ impl Room {
             speakers: Speakers::new(MAX_SPEAKERS),
             local_speakers: Speakers::new(MAX_SPEAKERS),
             announced_speakers: Vec::new(),
+            hurried: Vec::new(),
             last_tick: None,
             effects: Vec::new(),
         }
@@ -238,7 +255,7 @@ impl Room {
 
     /// Whether something changed that [`Room::tick`] should settle at once.
     pub fn is_urgent(&self) -> bool {
-        self.last_tick.is_none()
+        self.last_tick.is_none() || !self.hurried.is_empty()
     }
 
     /// What is to be done since the last time.
@@ -246,9 +263,10 @@ impl Room {
         std::mem::take(&mut self.effects)
     }
 
-    /// Settles what is not settled packet by packet: who speaks, who gets which layer, what is asked of peers. Does
-    /// nothing if the last time is less than [`TICK`] ago.
+    /// Settles what is not settled packet by packet: who speaks, who gets which layer, what is asked of peers. If the last
+    /// time is less than [`TICK`] ago, only what cannot wait.
     pub fn tick(&mut self, now: Instant, streams: &mut StreamIds) {
+        self.settle_hurried(now);
         if self.last_tick.is_some_and(|last| now.saturating_duration_since(last) < TICK) {
             return;
         }
@@ -258,6 +276,7 @@ impl Room {
         }
         self.settle_speakers(now);
         self.settle_slots(now);
+        self.send_waiting_keyframe_requests(now);
         self.settle_demands(now, streams);
     }
 
@@ -269,6 +288,9 @@ impl Room {
             let participant = &self.publications[track.0].participant;
             if !speaking.contains(participant) {
                 speaking.push(participant.clone());
+            }
+            if let Some(member) = self.members.get_mut(participant) {
+                member.last_spoke = Some(now);
             }
         }
         if speaking != self.announced_speakers {

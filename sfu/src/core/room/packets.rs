@@ -63,22 +63,22 @@ impl Unwanted {
 }
 
 impl Room {
-    /// A packet that a client here published. `deliver` is called for everyone it goes to.
+    /// A packet that a client here published. `deliver` is called for everyone it goes to. The number of slots for which it
+    /// came too late: they have gone on to another source since.
     pub fn packet_from_client(
         &mut self,
         (client, mid, rid): (ClientKey, Mid, Option<Rid>),
         packet: &MediaPacket,
         now: Instant,
         deliver: impl FnMut(Delivery<'_>),
-    ) -> Result<(), Unwanted> {
+    ) -> Result<usize, Unwanted> {
         let track = self.track_of(client, mid).ok_or(Unwanted::UnknownTrack)?;
         let publication = &self.publications[track.0];
         let layer = publication.layer_of(rid).ok_or(Unwanted::UnknownTrack)?;
         if publication.muted {
             return Err(Unwanted::Muted);
         }
-        self.forward(track, layer, packet, now, deliver);
-        Ok(())
+        Ok(self.forward(track, layer, packet, now, deliver))
     }
 
     /// A packet that a peer relays.
@@ -89,11 +89,10 @@ impl Room {
         packet: &MediaPacket,
         now: Instant,
         deliver: impl FnMut(Delivery<'_>),
-    ) -> Result<(), Unwanted> {
+    ) -> Result<usize, Unwanted> {
         let incoming = self.incoming.get(&stream).filter(|i| i.node == *node).ok_or(Unwanted::UnknownStream)?;
         let (track, layer) = (incoming.track, incoming.layer);
-        self.forward(track, layer, packet, now, deliver);
-        Ok(())
+        Ok(self.forward(track, layer, packet, now, deliver))
     }
 
     fn forward(
@@ -103,23 +102,24 @@ impl Room {
         packet: &MediaPacket,
         now: Instant,
         mut deliver: impl FnMut(Delivery<'_>),
-    ) {
+    ) -> usize {
         let Self { publications, receivers, members, speakers, local_speakers, last_tick, .. } = self;
         let publication = &mut publications[track.0];
         let kind = publication.kind();
-        let Some(member) = members.get_mut(&publication.participant) else { return };
+        let Some(member) = members.get_mut(&publication.participant) else { return 0 };
         let captured = member.clock.map(packet.captured_us, now);
-        if publication.codec != Some(packet.codec) || publication.last_packet.is_none() {
-            // The first packet, or another codec: slots may have to be told that they cannot have it.
-            publication.codec = Some(packet.codec);
+        // Slots that cannot have its codec are told at the next tick; only the first packet cannot wait for that.
+        publication.codec = Some(packet.codec);
+        if publication.last_packet.replace(now).is_none() {
             *last_tick = None;
         }
-        publication.last_packet = Some(now);
         let is_local = matches!(publication.origin, Origin::Client { .. });
         let starts_keyframe = kind == Kind::Video && keyframes::starts_keyframe(packet.codec, &packet.payload);
         let layer = &mut publication.layers[layer_index];
         layer.rate.add(packet.payload.len(), now);
+        let is_newest = layer.is_newest(packet.sequence);
         if starts_keyframe {
+            layer.requests.satisfied();
             layer.height = keyframes::height(packet.codec, &packet.payload).or(layer.height);
         }
         if kind == Kind::Audio {
@@ -133,12 +133,23 @@ impl Room {
                 deliver(Delivery::Peer { node, stream: *stream });
             }
         }
+        // A slot may switch where a picture begins, unless what belongs to it has gone by already.
+        let opens = kind == Kind::Audio || (starts_keyframe && is_newest);
+        let mut late = 0;
         for subscriber in &publication.subscribers {
-            let Some(receiver) = receivers.get_mut(&subscriber.client) else { continue };
+            let Some(receiver) = receivers.get_mut(&subscriber.client).filter(|receiver| receiver.connected) else {
+                continue;
+            };
             let Some(slot) = receiver.slots_mut(subscriber.kind).get_mut(subscriber.slot) else { continue };
             let switched = slot.current != Some(layer_index);
             let mid = slot.mid;
-            let Some(numbers) = number(slot, layer_index, starts_keyframe, kind, packet, captured) else { continue };
+            if !takes(slot, layer_index, opens, packet) {
+                continue;
+            }
+            let Some(numbers) = slot.rewriter.rewrite(packet, captured) else {
+                late += 1;
+                continue;
+            };
             if switched && kind == Kind::Video {
                 receiver.changed = true;
                 *last_tick = None;
@@ -146,15 +157,36 @@ impl Room {
             let outgoing = Outgoing { mid, numbers, packet, captured };
             deliver(Delivery::Client { client: subscriber.client, outgoing });
         }
+        late
     }
 
-    /// Asks the publisher of `track`, here or elsewhere, for a keyframe of one layer, unless it was asked just now.
+    /// Asks the publisher of `track`, here or elsewhere, for a keyframe of one layer; if it was asked just now, a little
+    /// later.
     pub(super) fn request_keyframe(&mut self, track: TrackKey, layer: usize, now: Instant) {
-        let Some(publication) = self.publications.get_mut(track.0) else { return };
-        let Some(state) = publication.layers.get_mut(layer) else { return };
-        if !state.requests.allow(now) {
-            return;
+        let publication = self.publications.get_mut(track.0);
+        let Some(state) = publication.and_then(|publication| publication.layers.get_mut(layer)) else { return };
+        if state.requests.wanted(now) {
+            self.send_keyframe_request(track, layer);
         }
+    }
+
+    /// Sends requests that came too soon after others.
+    pub(super) fn send_waiting_keyframe_requests(&mut self, now: Instant) {
+        let mut due = Vec::new();
+        for (key, publication) in &mut self.publications {
+            let layers = publication.layers.iter_mut().enumerate();
+            due.extend(
+                layers.filter_map(|(layer, state)| state.requests.is_due(now).then_some((TrackKey(key), layer))),
+            );
+        }
+        for (track, layer) in due {
+            self.send_keyframe_request(track, layer);
+        }
+    }
+
+    fn send_keyframe_request(&mut self, track: TrackKey, layer: usize) {
+        let publication = &self.publications[track.0];
+        let state = &publication.layers[layer];
         let effect = match &publication.origin {
             Origin::Client { client, mid } => Effect::Keyframe { client: *client, mid: *mid, rid: state.rid },
             Origin::Node { node } => Effect::Peer {
@@ -170,23 +202,16 @@ impl Room {
     }
 }
 
-/// The packet's numbers in `slot`; none if the slot does not take it. A slot changes to its target layer at the first
-/// keyframe of it, and goes on with the layer it has until then.
-fn number(
-    slot: &mut Slot,
-    layer: usize,
-    starts_keyframe: bool,
-    kind: Kind,
-    packet: &MediaPacket,
-    captured: Instant,
-) -> Option<Numbers> {
-    if slot.current != Some(layer) {
-        let may_switch = slot.target == Some(layer) && (kind == Kind::Audio || starts_keyframe);
-        if !may_switch || !slot.takes(packet.codec) {
-            return None;
-        }
-        slot.current = Some(layer);
-        slot.rewriter.switch();
+/// Whether `slot` takes a packet of `layer`. It changes to its target layer at the first packet that `opens` it, and goes on
+/// with the layer it has until then.
+fn takes(slot: &mut Slot, layer: usize, opens: bool, packet: &MediaPacket) -> bool {
+    if slot.current == Some(layer) {
+        return true;
     }
-    slot.rewriter.rewrite(packet, captured)
+    if slot.target != Some(layer) || !opens || !slot.takes(packet.codec) {
+        return false;
+    }
+    slot.current = Some(layer);
+    slot.rewriter.switch();
+    true
 }

@@ -17,6 +17,8 @@ use super::{
 /// A publisher goes on sending a layer for this long after the last one who showed it, so that a resized tile does
 /// not have to wait for an encoder to start.
 const LAYER_LINGER: Duration = Duration::from_secs(5);
+/// No layer takes more, in kbit/s, whatever a peer says.
+const MAX_TOLD_KBPS: u32 = 100_000;
 /// A layer's rate is told to peers again when it changed by more than this share of itself.
 const RATE_CHANGE: u32 = 5;
 
@@ -79,6 +81,8 @@ impl Room {
                     self.remove_member(&participant, reason);
                 }
             }
+            // Media is for nodes that have someone in the room.
+            PeerMessage::Demand { .. } | PeerMessage::Keyframe { .. } if !self.peers.contains(node) => {}
             PeerMessage::Demand { track, layers, useful, .. } => {
                 self.demanded(node, &track, &layers, usize::from(useful), now);
             }
@@ -130,7 +134,7 @@ impl Room {
             return;
         }
         for (layer, told) in publication.layers.iter_mut().zip(rates) {
-            layer.told_kbps = told.kbps;
+            layer.told_kbps = told.kbps.min(MAX_TOLD_KBPS);
             layer.height = told.height.or(layer.height);
         }
     }
@@ -164,7 +168,8 @@ impl Room {
         }
         if publication.kind() == Kind::Audio {
             // Voices come in always, so that the loudest can be told; their own node sends only its loudest.
-            in_use[0] = !publication.muted && self.receivers.values().any(|receiver| !receiver.audio.is_empty());
+            // A muted one too: it costs nothing, and is there with the first word after.
+            in_use[0] = self.receivers.values().any(|receiver| !receiver.audio.is_empty());
         }
         in_use
     }

@@ -78,6 +78,20 @@ pub(super) struct LayerState {
     pub requests: RequestThrottle,
     /// When someone last had it in use.
     pub last_used: Option<Instant>,
+    /// The number of its newest packet.
+    newest: Option<u16>,
+}
+
+impl LayerState {
+    /// Takes in that a packet of this number came. Whether it is the newest so far, by the distance that RFC 3550 section
+    /// A.1 takes for late.
+    pub(super) fn is_newest(&mut self, sequence: u16) -> bool {
+        let is_newest = self.newest.is_none_or(|newest| sequence.wrapping_sub(newest).cast_signed() > 0);
+        if is_newest {
+            self.newest = Some(sequence);
+        }
+        is_newest
+    }
 }
 
 /// A slot that shows a track.
@@ -162,13 +176,27 @@ impl Room {
         if publication.muted == muted {
             return;
         }
-        publication.muted = muted;
         let participant = publication.participant.clone();
+        self.set_muted(track, muted);
+        self.announce(&participant, None);
+    }
+
+    fn set_muted(&mut self, track: TrackKey, muted: bool) {
+        let publication = &mut self.publications[track.0];
+        if std::mem::replace(&mut publication.muted, muted) == muted {
+            return;
+        }
         if muted {
             self.speakers.remove(track);
             self.local_speakers.remove(track);
+            return;
         }
-        self.announce(&participant, None);
+        for subscriber in publication.subscribers.clone() {
+            if let Some(slot) = self.slot_mut(subscriber) {
+                slot.begin_anew(subscriber.kind);
+            }
+        }
+        self.last_tick = None;
     }
 
     /// The track of another node's participant, as that node describes them.
@@ -182,10 +210,11 @@ impl Room {
         }
         for described in described {
             if let Some(track) = tracks.iter().find(|t| self.publications[t.0].id == described.id) {
-                self.publications[track.0].muted = described.muted;
-                if described.muted {
-                    self.speakers.remove(*track);
-                }
+                self.set_muted(*track, described.muted);
+                continue;
+            }
+            if self.track_ids.contains_key(&described.id) {
+                // A track of somebody else: no node may speak for it but its own.
                 continue;
             }
             let rids: Vec<Rid> = described.rids.iter().map(|rid| Rid::from(rid.as_str())).collect();

@@ -1,11 +1,15 @@
 //! Receivers: their slots, what they show, and which layer of it they get.
 
-use std::time::{Duration, Instant};
+use std::{
+    cmp::Reverse,
+    time::{Duration, Instant},
+};
 
 use isthmus_protocol::{
     media::Codec,
-    signal::{Kind, ServerMessage, Slot as SlotView, SlotContent, SlotState, Tile},
+    signal::{Kind, MAX_SPEAKERS, ServerMessage, Slot as SlotView, SlotContent, SlotState, Tile},
 };
+use rustc_hash::FxHashMap;
 use str0m::media::Mid;
 
 use super::{
@@ -64,14 +68,14 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    fn new(offer: &SlotOffer) -> Self {
+    fn new(offer: &SlotOffer, rewriter: Rewriter) -> Self {
         Self {
             mid: offer.mid,
             codecs: offer.codecs.clone(),
             track: None,
             target: None,
             current: None,
-            rewriter: Rewriter::new(clock_hz(offer.kind), offer.first_sequence),
+            rewriter,
             height: DEFAULT_HEIGHT,
             state: SlotState::Live,
             not_raised_before: None,
@@ -83,6 +87,14 @@ impl Slot {
         self.track = None;
         self.stop();
         self.state = SlotState::Live;
+    }
+
+    /// Its track was held back for a while: a voice goes on, a picture waits for a keyframe.
+    pub(super) fn begin_anew(&mut self, kind: Kind) {
+        match kind {
+            Kind::Audio => self.rewriter.switch(),
+            Kind::Video => self.stop(),
+        }
     }
 
     /// Nothing is sent any more; whatever comes next begins anew.
@@ -139,6 +151,8 @@ impl Estimate {
 #[derive(Debug, Default)]
 pub(super) struct Receiver {
     may_subscribe: bool,
+    /// Its peer connection stands: before that nothing can be sent, and a keyframe would be spent on nobody.
+    pub connected: bool,
     pub audio: Vec<Slot>,
     pub video: Vec<Slot>,
     view: Option<Vec<Tile>>,
@@ -147,6 +161,9 @@ pub(super) struct Receiver {
     minimum_kbps: u32,
     /// The client is to be told what stands in its slots.
     pub changed: bool,
+    /// Streams of m-lines that are not offered any more. One that comes back has the same SSRC and key, so it goes on where
+    /// it was: no number may be used twice.
+    retired: FxHashMap<Mid, Rewriter>,
 }
 
 impl Receiver {
@@ -184,14 +201,32 @@ impl Room {
         receiver.changed = true;
         for kind in [Kind::Audio, Kind::Video] {
             let mut before = std::mem::take(receiver.slots_mut(kind));
+            let retired = &mut receiver.retired;
             let after = offers.iter().filter(|offer| offer.kind == kind).map(|offer| {
                 let kept = before.iter().position(|slot| slot.mid == offer.mid).map(|place| before.swap_remove(place));
-                kept.unwrap_or_else(|| Slot::new(offer))
+                kept.unwrap_or_else(|| {
+                    let begun = retired.remove(&offer.mid);
+                    let fresh = || Rewriter::new(clock_hz(offer.kind), offer.first_sequence);
+                    Slot::new(offer, begun.unwrap_or_else(fresh))
+                })
             });
-            *receiver.slots_mut(kind) = after.collect();
+            let after = after.collect();
+            for mut slot in before {
+                slot.rewriter.switch();
+                retired.insert(slot.mid, slot.rewriter);
+            }
+            *receiver.slots_mut(kind) = after;
         }
         self.rebuild_subscriptions(client);
         self.last_tick = None;
+    }
+
+    /// The peer connection of `client` stands: what stands in its slots can be sent from now on.
+    pub fn connected(&mut self, client: ClientKey) {
+        if let Some(receiver) = self.receivers.get_mut(&client) {
+            receiver.connected = true;
+            self.last_tick = None;
+        }
     }
 
     /// What `client` shows, most important first.
@@ -207,8 +242,18 @@ impl Room {
         if let Some(receiver) = self.receivers.get_mut(&client) {
             let shrank = receiver.estimate.is_some_and(|before| estimate.kbps() < before.kbps());
             receiver.estimate = Some(estimate);
-            if shrank {
-                self.last_tick = None;
+            if shrank && !self.hurried.contains(&client) {
+                self.hurried.push(client);
+            }
+        }
+    }
+
+    /// Chooses anew at once for receivers whose path got narrower, for nobody else: estimates come often.
+    pub(super) fn settle_hurried(&mut self, now: Instant) {
+        for client in std::mem::take(&mut self.hurried) {
+            self.choose_layers(client, now);
+            if self.receivers.get(&client).is_some_and(|receiver| receiver.changed) {
+                self.signal_slots(client);
             }
         }
     }
@@ -249,14 +294,21 @@ impl Room {
         }
     }
 
-    /// Every voice in a small room, the loudest in a large one.
+    /// The loudest voices, and in a small room every other one behind them, those that are not muted first.
     fn audio_to_hear(&self) -> Vec<TrackKey> {
-        let mut all = self.publications.iter().filter(|(_, p)| p.kind() == Kind::Audio).map(|(key, _)| TrackKey(key));
-        let few: Vec<TrackKey> = all.by_ref().take(isthmus_protocol::signal::MAX_SPEAKERS + 1).collect();
-        if all.next().is_none() { few } else { self.speakers.audible().to_vec() }
+        let mut voices = self.speakers.audible().to_vec();
+        let all = self.publications.iter().filter(|(_, p)| p.kind() == Kind::Audio).map(|(key, _)| TrackKey(key));
+        let mut others: Vec<TrackKey> = all.take(MAX_SPEAKERS + 2).collect();
+        if others.len() > MAX_SPEAKERS + 1 {
+            return voices;
+        }
+        others.retain(|track| !voices.contains(track));
+        others.sort_by_key(|track| self.publications[track.0].muted);
+        voices.extend(others);
+        voices
     }
 
-    /// What is shown to those who do not say what they want: screens, then who spoke or sent last.
+    /// What is shown to those who do not say what they want: screens, then who speaks, then who spoke last.
     fn default_video(&self) -> Vec<TrackKey> {
         let mut video: Vec<TrackKey> = self
             .publications
@@ -267,7 +319,8 @@ impl Room {
         let spoke = |p: &Publication| self.announced_speakers.iter().position(|id| *id == p.participant);
         video.sort_by_key(|track| {
             let publication = &self.publications[track.0];
-            (importance(publication.source), spoke(publication).unwrap_or(usize::MAX))
+            let last_spoke = self.members.get(&publication.participant).and_then(|member| member.last_spoke);
+            (importance(publication.source), spoke(publication).unwrap_or(usize::MAX), Reverse(last_spoke))
         });
         video
     }
@@ -417,7 +470,7 @@ impl Room {
         let state = if slot.target.is_some() { SlotState::Live } else { SlotState::Paused };
         receiver.changed |= slot.state != state;
         slot.state = state;
-        let missing = slot.track.zip(slot.target).filter(|_| slot.target != slot.current);
+        let missing = slot.track.zip(slot.target).filter(|_| receiver.connected && slot.target != slot.current);
         if let Some((track, layer)) = missing {
             self.request_keyframe(track, layer, now);
         }

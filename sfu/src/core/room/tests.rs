@@ -67,6 +67,7 @@ impl Cluster {
         let joining = Joining { participant, identity: name.into(), name: name.into(), grants: BOTH, replaces: None };
         let first = self.nodes[at].room.is_empty();
         self.nodes[at].room.join(ClientKey(client), joining);
+        self.nodes[at].room.connected(ClientKey(client));
         if first {
             let from = self.nodes[at].id.clone();
             let room = self.nodes[at].room.id.clone();
@@ -299,6 +300,197 @@ fn a_slow_receiver_gets_the_low_layer_and_a_fast_one_the_high() {
     };
     assert_eq!(rid(&cluster, 2).as_deref(), Some("q"));
     assert_eq!(rid(&cluster, 3).as_deref(), Some("f"));
+}
+
+#[test]
+fn a_voice_is_heard_at_once_after_a_long_mute_here_and_elsewhere() {
+    let mut cluster = Cluster::new(&["panama", "zurich"]);
+    cluster.join(0, 1, "ana");
+    cluster.publish(0, 1, &RIDS);
+    for (at, client, name) in [(0, 2, "ben"), (1, 7, "cleo")] {
+        cluster.join(at, client, name);
+        cluster.offer_slots(at, client, 1);
+    }
+    cluster.second_of_media(0, 1, &[]);
+    for missed in [5_000, 33_000, 50_000] {
+        cluster.nodes[0].room.mute(ClientKey(1), VOICE, true);
+        cluster.run(Duration::from_secs(1));
+        cluster.sequence = cluster.sequence.wrapping_add(missed);
+        cluster.nodes[0].room.mute(ClientKey(1), VOICE, false);
+        cluster.settle();
+        for node in &mut cluster.nodes {
+            node.received.clear();
+        }
+        cluster.second_of_media(0, 1, &[]);
+        for (at, client) in [(0, 2), (1, 7)] {
+            assert!(cluster.got(at, client, "Audio0") >= 48, "{} after {missed}", cluster.got(at, client, "Audio0"));
+        }
+    }
+}
+
+#[test]
+fn a_picture_that_comes_back_waits_for_a_keyframe_and_asks_for_it() {
+    let mut cluster = Cluster::new(&["panama"]);
+    cluster.join(0, 1, "ana");
+    cluster.publish(0, 1, &["q"]);
+    cluster.join(0, 2, "ben");
+    cluster.offer_slots(0, 2, 1);
+    cluster.second_of_media(0, 1, &["q"]);
+    cluster.nodes[0].room.mute(ClientKey(1), PICTURE, true);
+    cluster.run(Duration::from_secs(1));
+    cluster.nodes[0].keyframes_asked.clear();
+    cluster.nodes[0].received.clear();
+    cluster.nodes[0].room.mute(ClientKey(1), PICTURE, false);
+    cluster.settle();
+    assert_eq!(cluster.nodes[0].keyframes_asked.len(), 1);
+    cluster.send(0, 1, PICTURE, Some("q"), &picture(2_000, 180, false));
+    assert_eq!(cluster.got(0, 2, "Video0"), 0, "not decodable");
+    cluster.send(0, 1, PICTURE, Some("q"), &picture(2_001, 180, true));
+    assert_eq!(cluster.got(0, 2, "Video0"), 1);
+}
+
+#[test]
+fn a_keyframe_is_asked_for_once_the_receiver_can_be_sent_it() {
+    let mut cluster = Cluster::new(&["panama"]);
+    cluster.join(0, 1, "ana");
+    cluster.publish(0, 1, &["q"]);
+    cluster.join(0, 2, "ben");
+    cluster.nodes[0].room.receivers.get_mut(&ClientKey(2)).expect("there").connected = false;
+    cluster.offer_slots(0, 2, 1);
+    cluster.second_of_media(0, 1, &["q"]);
+    assert!(cluster.nodes[0].keyframes_asked.is_empty());
+    assert_eq!(cluster.got(0, 2, "Video0") + cluster.got(0, 2, "Audio0"), 0);
+    cluster.nodes[0].room.connected(ClientKey(2));
+    cluster.settle();
+    assert_eq!(cluster.nodes[0].keyframes_asked.len(), 1);
+}
+
+#[test]
+fn a_keyframe_request_that_comes_too_soon_is_sent_later() {
+    let mut cluster = Cluster::new(&["panama"]);
+    cluster.join(0, 1, "ana");
+    cluster.publish(0, 1, &["q"]);
+    cluster.join(0, 2, "ben");
+    cluster.offer_slots(0, 2, 1);
+    cluster.second_of_media(0, 1, &["q"]);
+    cluster.run(Duration::from_secs(2));
+    cluster.nodes[0].keyframes_asked.clear();
+    let now = cluster.now;
+    let room = &mut cluster.nodes[0].room;
+    room.keyframe_wanted(ClientKey(2), mid("Video0"), now);
+    room.keyframe_wanted(ClientKey(2), mid("Video0"), now + Duration::from_millis(100));
+    cluster.settle();
+    assert_eq!(cluster.nodes[0].keyframes_asked.len(), 1);
+    cluster.run(Duration::from_millis(700));
+    assert_eq!(cluster.nodes[0].keyframes_asked.len(), 2, "nobody has to ask again");
+    cluster.run(Duration::from_secs(2));
+    assert_eq!(cluster.nodes[0].keyframes_asked.len(), 2);
+}
+
+#[test]
+fn a_keyframe_whose_beginning_comes_late_switches_nothing() {
+    let mut cluster = Cluster::new(&["panama"]);
+    cluster.join(0, 1, "ana");
+    cluster.publish(0, 1, &["q"]);
+    cluster.join(0, 2, "ben");
+    cluster.offer_slots(0, 2, 1);
+    cluster.send(0, 1, PICTURE, Some("q"), &picture(10, 180, false));
+    cluster.settle();
+    cluster.send(0, 1, PICTURE, Some("q"), &picture(12, 180, false));
+    cluster.send(0, 1, PICTURE, Some("q"), &picture(11, 180, true));
+    assert_eq!(cluster.got(0, 2, "Video0"), 0, "its second packet has gone by");
+    cluster.send(0, 1, PICTURE, Some("q"), &picture(13, 180, true));
+    assert_eq!(cluster.got(0, 2, "Video0"), 1);
+}
+
+#[test]
+fn a_slot_that_goes_and_comes_back_goes_on_with_its_numbers() {
+    let mut cluster = Cluster::new(&["panama"]);
+    cluster.join(0, 1, "ana");
+    cluster.publish(0, 1, &[]);
+    cluster.join(0, 2, "ben");
+    cluster.offer_slots(0, 2, 0);
+    cluster.second_of_media(0, 1, &[]);
+    cluster.nodes[0].room.set_slots(ClientKey(2), &[]);
+    cluster.settle();
+    cluster.offer_slots(0, 2, 0);
+    cluster.second_of_media(0, 1, &[]);
+    let mut numbers: Vec<u64> = cluster.nodes[0].received.iter().map(|(_, _, number)| *number).collect();
+    let sent = numbers.len();
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers.len(), sent, "an SRTP number was used twice");
+    assert!(sent > 90, "{sent}");
+}
+
+#[test]
+fn whoever_leaves_is_not_mentioned_any_more() {
+    let mut cluster = Cluster::new(&["panama"]);
+    cluster.join(0, 1, "ana");
+    cluster.join(0, 2, "ben");
+    cluster.publish(0, 1, &RIDS);
+    let room = &mut cluster.nodes[0].room;
+    room.mute(ClientKey(1), VOICE, true);
+    room.leave(ClientKey(2), LeaveReason::Left);
+    assert!(room.take_effects().iter().all(|effect| effect.client() != Some(ClientKey(2))), "its key may be reused");
+}
+
+#[test]
+fn those_with_few_slots_get_the_loudest_voice_and_the_last_speakers_picture() {
+    let mut cluster = Cluster::new(&["panama"]);
+    for (client, name) in [(1, "ana"), (2, "ben")] {
+        cluster.join(0, client, name);
+        cluster.publish(0, client, &["q"]);
+    }
+    cluster.join(0, 3, "onlooker");
+    let slot = |name, kind, codec| SlotOffer { mid: mid(name), kind, codecs: vec![codec], first_sequence: 1 };
+    let slots = [slot("a", Kind::Audio, Codec::Opus), slot("v", Kind::Video, Codec::Vp8)];
+    cluster.nodes[0].room.set_slots(ClientKey(3), &slots);
+    cluster.second_of_media(0, 2, &["q"]);
+    cluster.run(Duration::from_secs(3));
+    let whose = |cluster: &Cluster, slot: &str| {
+        let slots = cluster.last_slots(0, 3);
+        slots.iter().find(|s| s.mid == slot).and_then(|s| s.content.as_ref()).map(|c| c.participant.to_string())
+    };
+    assert_eq!(whose(&cluster, "a").as_deref(), Some("ben"));
+    assert_eq!(whose(&cluster, "v").as_deref(), Some("ben"), "long after the last word");
+}
+
+#[test]
+fn no_node_speaks_for_the_track_of_another_nor_gets_media_of_a_room_it_is_not_in() {
+    let mut cluster = Cluster::new(&["panama", "zurich", "rogue"]);
+    cluster.join(0, 1, "ana");
+    cluster.publish(0, 1, &["q"]);
+    let track = cluster.nodes[0].room.publications.iter().next().map(|(_, p)| p.id.clone()).expect("published");
+    let room = cluster.nodes[0].room.id.clone();
+    let rogue: NodeId = "rogue".parse().expect("valid");
+    let now = cluster.now;
+    let layers = vec![isthmus_protocol::peer::LayerDemand { rid: None, stream: 9 }];
+    let demand = PeerMessage::Demand { room: room.clone(), track: track.clone(), layers, useful: 1 };
+    cluster.nodes[0].room.peer_message(&rogue, demand, now);
+    cluster.relayed = 0;
+    cluster.second_of_media(0, 1, &["q"]);
+    assert_eq!(cluster.relayed, 0, "it has not opened the room");
+    let claimed = isthmus_protocol::signal::Track {
+        id: track.clone(),
+        source: Source::Microphone,
+        muted: false,
+        rids: Vec::new(),
+    };
+    let stay = isthmus_protocol::signal::Participant {
+        id: "mallory".parse().expect("valid"),
+        identity: "mallory".into(),
+        name: "Mallory".into(),
+        pop: "rogue".parse().expect("valid"),
+        tracks: vec![claimed],
+    };
+    let message = PeerMessage::Participant { room, participant: stay, replaces: None };
+    cluster.nodes[0].room.peer_message(&rogue, message, now);
+    let owner = cluster.nodes[0]
+        .room
+        .track_by_id(&track)
+        .map(|key| cluster.nodes[0].room.publications[key.0].participant.to_string());
+    assert_eq!(owner.as_deref(), Some("ana"));
 }
 
 #[test]
