@@ -2,7 +2,10 @@
 
 #![expect(clippy::disallowed_methods, reason = "IO: says when a snapshot was read and what has expired")]
 
-use std::time::SystemTime;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Instant, SystemTime},
+};
 
 use isthmus_protocol::{NodeId, PopId, RoomId, pops::Measurement};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -10,9 +13,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     config::Config,
     error::StoreError,
+    hearing::Hearing,
     item::Item,
     metrics::Metrics,
-    ranking::{LatencyRecord, Prefix, Refusal, SAMPLE_LIFETIME},
+    ranking::{LatencyRecord, Prefix, Refusal, Reporter, SAMPLE_LIFETIME},
     records::{NodeRecord, PopRecord, RoomMember, RoomRecord, Snapshot},
     schema,
     store::{Store, Written},
@@ -33,6 +37,9 @@ const MAX_ROUNDS: usize = 4;
 pub struct Directory {
     store: Store,
     pop: PopId,
+    /// When it connected: where its monotonic clock begins.
+    began: Instant,
+    hearing: Arc<Mutex<Hearing>>,
 }
 
 /// The item under a room's [`HOME`].
@@ -44,7 +51,8 @@ struct Home {
 impl Directory {
     /// A directory over the store in `config`. Connects with the first request; a store that is down is no error here.
     pub async fn connect(config: &Config, metrics: Metrics) -> Self {
-        Self { store: Store::connect(config, metrics).await, pop: config.pop.clone() }
+        let (store, pop) = (Store::connect(config, metrics).await, config.pop.clone());
+        Self { store, pop, began: Instant::now(), hearing: Arc::default() }
     }
 
     /// Creates the tables that are missing. Takes longer than other calls: up to a minute per table on DynamoDB.
@@ -73,7 +81,10 @@ impl Directory {
     pub async fn snapshot(&self) -> Result<Snapshot, StoreError> {
         let read_at = UnixMicros::from(SystemTime::now());
         let (pops, nodes) = tokio::try_join!(self.store.partition(POPS, ALL), self.store.partition(NODES, ALL))?;
-        Ok(Snapshot { pops: self.records(POPS, &pops, read_at), nodes: self.records(NODES, &nodes, read_at), read_at })
+        let mut nodes = self.records(NODES, &nodes, read_at);
+        let mut hearing = self.hearing.lock().unwrap_or_else(PoisonError::into_inner);
+        hearing.listen(&mut nodes, read_at, self.began.elapsed());
+        Ok(Snapshot { pops: self.records(POPS, &pops, read_at), nodes, read_at })
     }
 
     /// What clients of a network prefix measured, in every PoP.
@@ -86,32 +97,38 @@ impl Directory {
         }))
     }
 
-    /// Takes in what a client of a network prefix measured. Implausible and too frequent measurements are counted and
-    /// dropped; the caller drops those of PoPs it does not know.
+    /// Takes in what a client of a network prefix measured, and reported at `at`. Implausible and too frequent
+    /// measurements are counted and dropped; the caller drops those of PoPs it does not know.
     pub async fn report(
         &self,
         prefix: &Prefix,
+        reporter: Reporter,
         measurements: &[Measurement],
-        now: UnixMicros,
+        at: UnixMicros,
     ) -> Result<(), StoreError> {
         let operation = "report";
-        self.store.within(LATENCY, operation, self.merge_report(prefix, measurements, now)).await
+        self.store.within(LATENCY, operation, self.merge_report(prefix, reporter, measurements, at)).await
     }
 
     async fn merge_report(
         &self,
         prefix: &Prefix,
+        reporter: Reporter,
         measurements: &[Measurement],
-        now: UnixMicros,
+        at: UnixMicros,
     ) -> Result<(), StoreError> {
         let (pk, sk) = (prefix.to_string(), self.pop.as_str());
         let mut seen = self.store.get(LATENCY, &pk, sk).await?;
         for _ in 0..MAX_ROUNDS {
             let known = seen.as_ref().and_then(|item| self.record(LATENCY, item));
             let mut record: LatencyRecord = known.unwrap_or_default();
-            let outcomes: Vec<_> = measurements.iter().map(|measurement| record.add(measurement, now)).collect();
+            let outcomes: Vec<_> =
+                measurements.iter().map(|measurement| record.add(reporter, measurement, at)).collect();
             if outcomes.iter().any(Result::is_ok) {
-                let item = Item::of(&record, pk.as_str(), sk, now.plus(SAMPLE_LIFETIME));
+                let item = Item::of(&record, pk.as_str(), sk, at.plus(SAMPLE_LIFETIME));
+                // The report may have waited long for the store. A version of that moment could lie below what
+                // replication has passed already, and would then never be sent.
+                let now = SystemTime::now().into();
                 if let Written::Instead(newer) = self.store.replace(LATENCY, item, seen.as_ref(), now).await? {
                     seen = Some(*newer);
                     continue;

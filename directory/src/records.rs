@@ -36,7 +36,7 @@ pub struct NodeRecord {
     pub relay: SocketAddr,
     /// Load and state.
     pub status: NodeStatus,
-    /// When it said so, by its own clock.
+    /// When it said so, by its own clock; in a [`Snapshot`] by the reader's.
     pub heard_at: UnixMicros,
 }
 

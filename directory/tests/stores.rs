@@ -11,8 +11,8 @@ use std::{
 
 use futures_util::{FutureExt as _, TryFutureExt as _, future::BoxFuture};
 use isthmus_directory::{
-    Caller, Config, Directory, Metrics, NodeRecord, PeerStore, PopRecord, Prefix, StoreConfig, StoreError, UnixMicros,
-    rank, run_store,
+    Caller, Config, Directory, Metrics, NodeRecord, PeerStore, PopRecord, Prefix, Reporter, StoreConfig, StoreError,
+    UnixMicros, rank, run_store,
 };
 use isthmus_protocol::{
     PopId, RoomId,
@@ -248,14 +248,14 @@ async fn without_a_store_every_call_fails_in_time_and_says_why() {
     for (address, code) in [(gone, "unreachable"), (silent.local_addr().expect("it is bound"), "timed_out")] {
         let directory = directory(&Config::embedded(pop("panama"), format!("http://{address}"))).await;
         let one = [Measurement { pop: pop("panama"), rtt_ms: 20.0 }];
-        let prefix = Prefix::of([192, 0, 2, 1].into());
+        let (prefix, reporter) = (Prefix::of([192, 0, 2, 1].into()), Reporter::of([192, 0, 2, 1].into()));
         let record = node_record("panama", now());
         let (room, pop) = (room("demo"), pop("panama"));
         let calls: [(&str, BoxFuture<'_, Result<(), StoreError>>); 4] = [
             ("snapshot", directory.snapshot().map_ok(drop).boxed()),
             ("heartbeat", directory.heartbeat(&record).boxed()),
             ("room_opened", directory.room_opened(&room, &pop, &record.node, now()).boxed()),
-            ("report", directory.report(&prefix, &one, now()).boxed()),
+            ("report", directory.report(&prefix, reporter, &one, now()).boxed()),
         ];
         for (name, call) in calls {
             let begun = Instant::now();
@@ -292,24 +292,27 @@ async fn what_clients_measure_in_any_pop_ranks_pops_for_their_network() {
         directories[0].register_pop(&pop_record(name), now()).await.expect("written");
         directories[0].heartbeat(&node_record(name, now())).await.expect("written");
     }
+    eventually("both PoPs are known in singapore", || async {
+        directories[1].snapshot().await.is_ok_and(|snapshot| snapshot.pops.len() == 2 && snapshot.nodes.len() == 2)
+    })
+    .await;
     let prefix = Prefix::of([203, 0, 113, 7].into());
+    let [ana, max] = [7, 8].map(|host| Reporter::of([203, 0, 113, host].into()));
     let measured = |name: &str, rtt_ms| Measurement { pop: pop(name), rtt_ms };
+    // What replication has read long ago by the time that it is written: the store was slow, and reports waited for it.
+    let reported_at = now().minus(Duration::from_mins(5));
     // Each PoP takes a client's report; the second client's lie about a PoP it never reached is one of two samples.
     directories[0]
-        .report(&prefix, &[measured("panama", 180.0), measured("singapore", 30.0)], now())
+        .report(&prefix, ana, &[measured("panama", 180.0), measured("singapore", 30.0)], reported_at)
         .await
         .expect("taken");
     directories[1]
-        .report(&prefix, &[measured("panama", 175.0), measured("zurich", f64::NAN)], now())
+        .report(&prefix, max, &[measured("panama", 175.0), measured("zurich", f64::NAN)], reported_at)
         .await
         .expect("taken");
     eventually("both reports are known in singapore", || async {
         let latency = directories[1].latency(&prefix).await.expect("the store answers");
         latency.rtt_ms(&pop("panama"), now()) == Some(180.0)
-    })
-    .await;
-    eventually("both PoPs are known in singapore", || async {
-        directories[1].snapshot().await.is_ok_and(|snapshot| snapshot.pops.len() == 2 && snapshot.nodes.len() == 2)
     })
     .await;
     let caller = Caller { latency: directories[1].latency(&prefix).await.expect("answers"), ..Caller::default() };

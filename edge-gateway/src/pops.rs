@@ -7,11 +7,12 @@ mod networks;
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use isthmus_directory::{Caller, Directory, LatencyRecord, PopRecord, Prefix, Snapshot, UnixMicros, rank};
+use governor::{DefaultDirectRateLimiter, RateLimiter};
+use isthmus_directory::{Caller, Directory, LatencyRecord, PopRecord, Prefix, Reporter, Snapshot, UnixMicros, rank};
 use isthmus_protocol::{
     PopId,
     pops::{Measurement, PopEntry},
@@ -40,9 +41,14 @@ const LATENCY_TIMEOUT: Duration = Duration::from_millis(150);
 /// Reports of measured latency that wait for the store. Full: a further one is dropped and counted.
 const REPORTS: usize = 256;
 
+/// How long what is known of a caller's network is not asked for again, and how long a client may keep its list: nothing
+/// in it changes faster than this matters, and the store has a price per request.
+pub(crate) const MAX_AGE: Duration = Duration::from_secs(10);
+
 /// One client's measurements.
 struct Report {
     prefix: Prefix,
+    reporter: Reporter,
     measurements: Vec<Measurement>,
     at: UnixMicros,
 }
@@ -54,8 +60,10 @@ pub(crate) struct Pops {
     /// How many PoPs there are by the configuration.
     configured: usize,
     known: watch::Sender<Known>,
-    /// What was measured from networks that asked lately, for when the store does not answer.
+    /// What was measured from networks that asked lately.
     networks: Mutex<Networks>,
+    /// How many reports on networks that are not among those are taken.
+    new_networks: DefaultDirectRateLimiter,
     reports: mpsc::Sender<Report>,
     drops: IntCounterVec,
 }
@@ -84,7 +92,8 @@ impl Pops {
         let (known, _) = watch::channel(Known::default());
         let networks = Mutex::new(Networks::default());
         let configured = config.pop_origins.len();
-        (Self { directory, own, configured, known, networks, reports, drops }, Upkeep(queue))
+        let new_networks = RateLimiter::direct(config.limits.new_networks.quota());
+        (Self { directory, own, configured, known, networks, new_networks, reports, drops }, Upkeep(queue))
     }
 
     /// Every PoP, the best for a caller from `prefix` first.
@@ -97,7 +106,7 @@ impl Pops {
         now: UnixMicros,
     ) -> Vec<PopEntry> {
         let known = self.known.borrow().clone();
-        caller.latency = self.latency(prefix, known.answers).await;
+        caller.latency = self.latency(prefix, known.answers, now).await;
         rank(&self.with_own_view(&known.snapshot, nodes, draining), &caller, now)
     }
 
@@ -108,17 +117,24 @@ impl Pops {
     }
 
     /// What was measured from a network: as the store has it, or as it had it when it was last asked.
-    async fn latency(&self, prefix: &Prefix, answers: bool) -> LatencyRecord {
+    async fn latency(&self, prefix: &Prefix, answers: bool, now: UnixMicros) -> LatencyRecord {
+        if let Some(fresh) = self.networks().fresh(prefix, MAX_AGE, now) {
+            return fresh;
+        }
         let asked = async { timeout(LATENCY_TIMEOUT, self.directory.latency(prefix)).await.ok()?.ok() };
         let told = if answers { asked.await } else { None };
-        let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut networks = self.networks();
         match told {
             Some(latency) => {
-                networks.remember(*prefix, latency.clone());
+                networks.remember(*prefix, latency.clone(), now);
                 latency
             }
             None => networks.recall(prefix).cloned().unwrap_or_default(),
         }
+    }
+
+    fn networks(&self) -> MutexGuard<'_, Networks> {
+        self.networks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The directory's view, with what this door sees in place of what its nodes wrote a moment ago.
@@ -146,9 +162,13 @@ impl Pops {
         *pop == self.own.pop || self.known.borrow().snapshot.pops.iter().any(|known| known.pop == *pop)
     }
 
-    /// Hands measurements on to the directory, when it gets to it.
-    pub(crate) fn report(&self, prefix: Prefix, measurements: Vec<Measurement>, at: UnixMicros) {
-        if self.reports.try_send(Report { prefix, measurements, at }).is_err() {
+    /// Hands measurements on to the directory, when it gets to it. Reports on networks of which nothing is known share
+    /// one allowance: each makes a record, and whoever has many addresses has many networks.
+    pub(crate) fn report(&self, prefix: Prefix, reporter: Reporter, measurements: Vec<Measurement>, at: UnixMicros) {
+        let known = self.networks().recall(&prefix).is_some();
+        if !known && self.new_networks.check().is_err() {
+            self.drops.with_label_values(&["measurements_new_networks"]).inc();
+        } else if self.reports.try_send(Report { prefix, reporter, measurements, at }).is_err() {
             self.drops.with_label_values(&["measurements_queue_full"]).inc();
         }
     }
@@ -211,8 +231,10 @@ impl Pops {
 
     async fn write_reports(&self, mut queue: mpsc::Receiver<Report>) {
         while let Some(report) = queue.recv().await {
-            let write = self.directory.report(&report.prefix, &report.measurements, report.at);
-            if !matches!(timeout(STORE_TIMEOUT, write).await, Ok(Ok(()))) {
+            let write = self.directory.report(&report.prefix, report.reporter, &report.measurements, report.at);
+            if matches!(timeout(STORE_TIMEOUT, write).await, Ok(Ok(()))) {
+                self.networks().outdate(&report.prefix);
+            } else {
                 self.drops.with_label_values(&["measurements_store"]).inc();
             }
         }

@@ -4,6 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::PopId;
 
+/// A PoP or media node with this load or more is full: whoever can choose, chooses another. Below 1, so that newcomers
+/// of the calls that go on there still find a place.
+pub const FULL_LOAD: f64 = 0.9;
+
 /// `GET /v1/pops`: every PoP, the best for this caller first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ts_rs::TS, utoipa::ToSchema)]
 pub struct PopList {
@@ -30,7 +34,7 @@ pub struct PopEntry {
     pub rtt_ms: f64,
     /// Where the estimate comes from.
     pub rtt_source: RttSource,
-    /// How busy it is, from 0 (idle) to 1 (takes nobody new).
+    /// How busy it is, from 0 (idle) to 1 (takes nobody new). From [`FULL_LOAD`] on it is a last resort.
     pub load: f64,
     /// Whether it takes new calls.
     pub state: PopState,

@@ -56,7 +56,7 @@ fn typescript() -> String {
         "\nexport const PROTOCOL_VERSION = {};\nexport const SUBPROTOCOL = {:?};\nexport const \
          TOKEN_SUBPROTOCOL_PREFIX = {:?};\nexport const MAX_NAME_CHARS = {};\nexport const MAX_TILES = {};\n\
          export const MAX_SPEAKERS = {};\n\
-         export const RESUME_GRACE_S = {};\n",
+         export const RESUME_GRACE_S = {};\nexport const FULL_LOAD = {};\n",
         signal::VERSION,
         signal::SUBPROTOCOL,
         signal::TOKEN_SUBPROTOCOL_PREFIX,
@@ -64,6 +64,7 @@ fn typescript() -> String {
         signal::MAX_TILES,
         signal::MAX_SPEAKERS,
         signal::RESUME_GRACE_S,
+        pops::FULL_LOAD,
     );
     text
 }

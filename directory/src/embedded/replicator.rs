@@ -2,7 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "IO: reads the clock for the tail")]
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use dynoxide::Database;
 use futures_util::future::try_join_all;
@@ -100,10 +100,11 @@ impl Replicator {
         }
         let mut tail = Tail::new(cursor, self.peer.delay());
         let mut sweep: Option<Sweep> = None;
-        let mut next_sweep = now();
+        // Paced by the monotonic clock: the machine's own may be set back, which is what a sweep has to find out.
+        let mut next_sweep = Instant::now();
         loop {
-            if sweep.is_none() && now() >= next_sweep {
-                next_sweep = now().plus(SWEEP_INTERVAL);
+            if sweep.is_none() && Instant::now() >= next_sweep {
+                next_sweep = Instant::now() + SWEEP_INTERVAL;
                 sweep = Some(Sweep { reach: tail.begin_sweep(now()), tables: REPLICATED.to_vec(), start: None });
             }
             if tail.has_room()
@@ -115,8 +116,10 @@ impl Replicator {
             self.save_cursor(&mut tail).await?;
             self.show(&tail);
             if sweep.is_none() || !tail.has_room() {
-                let idle_until = tail.next_due().map_or(next_sweep, |due| due.min(next_sweep));
-                tokio::time::sleep(idle_until.since(now())).await;
+                let until_due = tail.next_due().map_or(SWEEP_INTERVAL, |due| due.since(now()));
+                let until_sweep = next_sweep.saturating_duration_since(Instant::now());
+                let until_read = if sweep.is_none() { until_sweep } else { SWEEP_INTERVAL };
+                tokio::time::sleep(until_due.min(until_read)).await;
             }
         }
     }
@@ -177,7 +180,9 @@ impl Replicator {
     /// its file, even when it was away too shortly for any request to fail.
     async fn save_cursor(&mut self, tail: &mut Tail) -> Result<(), Stopped> {
         let Some(reached_us) = tail.cursor() else { return Ok(()) };
-        if self.saved.is_some() && reached_us.since(self.reached) < CURSOR_INTERVAL {
+        // One that goes back, after a clock did, is told at once.
+        let little_further = self.reached..self.reached.plus(CURSOR_INTERVAL);
+        if self.saved.is_some() && little_further.contains(&reached_us) {
             return Ok(());
         }
         let item = Item::of(&Cursor { reached_us }, self.pop.as_str(), CURSOR, UnixMicros::NEVER);

@@ -10,6 +10,9 @@
 //! still arrive below the newest one seen, because writers' clocks differ and a write takes its time. So the next sweep
 //! begins there again, and what was seen since then is remembered by version and not sent twice.
 //!
+//! A moment read up to that has not come yet is one of a clock that has been set back since, and what this PoP wrote
+//! after that may lie below it: then the tail begins anew with everything this PoP wrote.
+//!
 //! A change waits in [`Tail::waiting`] until its delay is over, at most [`MAX_WAITING`] of them: when that is full no
 //! more is read, and nothing is lost. When the peer fails the whole tail is thrown away; a new one begins at the cursor
 //! that the peer's own store keeps. A peer that has none (new, or its file was lost) is sent everything, whoever wrote
@@ -24,8 +27,9 @@ use std::{
 
 use crate::{item::Item, tables::Table, time::UnixMicros, version::Version};
 
-/// How far the clocks of a PoP's writers may lie apart, plus how long a write may take to reach the store.
-pub(super) const OVERLAP: Duration = Duration::from_secs(5);
+/// How far the clocks of a PoP's writers may lie behind the store's, plus how long a write may take to reach it. Costs
+/// little: what is read again is no history but the items written lately, each once.
+pub(super) const OVERLAP: Duration = Duration::from_secs(30);
 /// The most changes that wait for their time. When there are so many, reading stops.
 pub(super) const MAX_WAITING: usize = 1000;
 /// The most changes read at once.
@@ -91,8 +95,18 @@ impl Tail {
 
     /// Begins a sweep.
     pub(super) fn begin_sweep(&mut self, now: UnixMicros) -> Reach {
+        if self.read_to.is_some_and(|read_to| read_to > now.minus(OVERLAP)) {
+            self.begin_anew();
+        }
         self.sweep_began = Some(now);
         self.read_to.map_or(Reach::Everything, Reach::Since)
+    }
+
+    /// After the clock was set back: moments of before it say nothing any more.
+    fn begin_anew(&mut self) {
+        self.read_to = (!self.copying).then_some(UnixMicros(0));
+        self.recent.clear();
+        self.waiting.clear();
     }
 
     /// Whether another [`PAGE`] fits.

@@ -1,15 +1,21 @@
 //! What clients of one network prefix measured: round trips to PoPs, learned from reports that may lie.
 //!
-//! Per PoP the last [`WINDOW`] accepted samples are kept, and the estimate is the second smallest of those younger
-//! than [`SAMPLE_LIFETIME`]. The low end, because delay on top of the way itself (a busy radio link, a slow laptop)
-//! belongs to one client and one moment; the second, because a single report that claims too little must not draw a
-//! whole prefix to a far PoP. What one client can do:
-//! - one low lie does not lower the estimate below the smallest honest sample; one high lie raises it at most to the
-//!   next honest one, once there are two honest samples;
-//! - reports in a burst count once per [`PACE`], so that shouting does not outvote others;
+//! Per PoP each [`Reporter`] has one sample, its last; the newest [`WINDOW`] of them are kept, and the estimate is the
+//! second smallest of those younger than [`SAMPLE_LIFETIME`]. The low end, because delay on top of the way itself (a
+//! busy radio link, a slow laptop) belongs to one client and one moment; the second, because one client that claims too
+//! little must not draw a whole prefix to a far PoP. What one client can do, however often it reports and through
+//! however many doors:
+//! - it has one sample of the estimate: once two others have reported, the estimate stays between what those
+//!   measured;
+//! - it writes once per [`PACE`] and PoP, and takes nothing from the pace of others;
 //! - values outside 0.1 to 10,000 ms are not measurements and are refused.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+    time::Duration,
+};
 
 use ipnet::IpNet;
 use isthmus_protocol::{PopId, pops::Measurement};
@@ -17,13 +23,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::UnixMicros;
 
-/// The most samples kept for one PoP; the oldest makes room.
+/// The most samples kept for one PoP, each of another reporter; the oldest makes room.
 pub const WINDOW: usize = 8;
 /// The most PoPs kept for one prefix; the one measured longest ago makes room.
 pub const MAX_POPS: usize = 32;
 /// A sample older than this no longer counts.
 pub const SAMPLE_LIFETIME: Duration = Duration::from_hours(24);
-/// The shortest time between two accepted samples for one prefix and PoP.
+/// The shortest time between two accepted samples of one reporter for one PoP.
 pub const PACE: Duration = Duration::from_secs(5);
 /// What counts as a measurement, in milliseconds.
 const PLAUSIBLE_MS: std::ops::RangeInclusive<f64> = 0.1..=10_000.0;
@@ -48,9 +54,33 @@ impl fmt::Display for Prefix {
     }
 }
 
+/// Which of a prefix's clients reports, told apart by four bits of a hash of its address (IPv6: of its /64).
+///
+/// Enough to let one client have one sample and too little to say who it is: of a /24 some sixteen addresses, of a /48
+/// some four thousand networks are the same reporter, and to a stored sample any of them may belong. So the hash needs
+/// no key, and the doors of all PoPs, restarted or not, tell the same clients apart without sharing one. The price:
+/// clients that are the same reporter replace each other's samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Reporter(u8);
+
+impl Reporter {
+    /// The reporter that a client at `address` is.
+    pub fn of(address: IpAddr) -> Self {
+        let number = match address.to_canonical() {
+            IpAddr::V4(v4) => u64::from(v4.to_bits()),
+            IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
+        };
+        // Fibonacci hashing: neighbours fall far apart. Part of the behaviour between doors of different builds.
+        Self((number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60) as u8)
+    }
+}
+
 /// One round trip, as one client measured it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
+    /// Who says so.
+    pub reporter: Reporter,
     /// In milliseconds.
     pub rtt_ms: f64,
     /// When it was reported.
@@ -60,7 +90,7 @@ pub struct Sample {
 /// What is known of one prefix.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct LatencyRecord {
-    /// Per PoP, the newest sample last.
+    /// Per PoP, one sample of each reporter, the newest first.
     samples: BTreeMap<PopId, Vec<Sample>>,
 }
 
@@ -69,7 +99,7 @@ pub struct LatencyRecord {
 pub enum Refusal {
     /// Outside 0.1 to 10,000 ms.
     Implausible,
-    /// Sooner than [`PACE`] after the last.
+    /// Sooner than [`PACE`] after the reporter's last.
     TooSoon,
 }
 
@@ -83,17 +113,17 @@ impl LatencyRecord {
         fresh.get(1).or(fresh.first()).copied()
     }
 
-    /// Takes in a client's measurement.
-    pub fn add(&mut self, measurement: &Measurement, now: UnixMicros) -> Result<(), Refusal> {
+    /// Takes in what `reporter` measured, in place of what it said before.
+    pub fn add(&mut self, reporter: Reporter, measurement: &Measurement, now: UnixMicros) -> Result<(), Refusal> {
         if !PLAUSIBLE_MS.contains(&measurement.rtt_ms) {
             return Err(Refusal::Implausible);
         }
-        let last = self.samples.get(&measurement.pop).and_then(|samples| samples.last());
-        if last.is_some_and(|last| now.since(last.at) < PACE) {
+        let before = self.samples.get(&measurement.pop).into_iter().flatten();
+        if before.into_iter().any(|sample| sample.reporter == reporter && now.since(sample.at) < PACE) {
             return Err(Refusal::TooSoon);
         }
-        let samples = self.samples.entry(measurement.pop.clone()).or_default();
-        samples.push(Sample { rtt_ms: measurement.rtt_ms, at: now });
+        let sample = Sample { reporter, rtt_ms: measurement.rtt_ms, at: now };
+        self.samples.entry(measurement.pop.clone()).or_default().push(sample);
         self.hold_bounds();
         Ok(())
     }
@@ -101,20 +131,22 @@ impl LatencyRecord {
     /// Joins what another region learned of the same prefix.
     pub fn join(&mut self, other: Self) {
         for (pop, samples) in other.samples {
-            let own = self.samples.entry(pop).or_default();
-            own.extend(samples);
-            own.sort_by_key(|sample| sample.at);
+            self.samples.entry(pop).or_default().extend(samples);
         }
         self.hold_bounds();
     }
 
+    /// The same whatever the order in which samples came, so that every PoP ends with the same record.
     fn hold_bounds(&mut self) {
         for samples in self.samples.values_mut() {
-            let excess = samples.len().saturating_sub(WINDOW);
-            samples.drain(..excess);
+            samples
+                .sort_by(|a, b| b.at.cmp(&a.at).then(a.rtt_ms.total_cmp(&b.rtt_ms)).then(a.reporter.cmp(&b.reporter)));
+            let mut heard = BTreeSet::new();
+            samples.retain(|sample| heard.insert(sample.reporter));
+            samples.truncate(WINDOW);
         }
         while self.samples.len() > MAX_POPS {
-            let age = |samples: &[Sample]| samples.last().map(|sample| sample.at);
+            let age = |samples: &[Sample]| samples.first().map(|sample| sample.at);
             let stalest = self.samples.iter().min_by_key(|(_, samples)| age(samples)).map(|(pop, _)| pop.clone());
             stalest.and_then(|pop| self.samples.remove(&pop));
         }
@@ -135,13 +167,20 @@ mod tests {
         learn_from(UnixMicros(1_000_000_000), reports_ms)
     }
 
+    /// One report after the other, each by the next of fifteen clients.
     fn learn_from(mut now: UnixMicros, reports_ms: &[f64]) -> (LatencyRecord, UnixMicros) {
         let mut record = LatencyRecord::default();
-        for rtt_ms in reports_ms {
+        for (index, rtt_ms) in reports_ms.iter().enumerate() {
             now = now.plus(PACE);
-            record.add(&Measurement { pop: pop("panama"), rtt_ms: *rtt_ms }, now).expect("plausible and in time");
+            record.add(Reporter(index as u8 % 15), &to_panama(*rtt_ms), now).expect("plausible and in time");
         }
         (record, now)
+    }
+
+    const LIAR: Reporter = Reporter(15);
+
+    fn to_panama(rtt_ms: f64) -> Measurement {
+        Measurement { pop: pop("panama"), rtt_ms }
     }
 
     fn estimate(reports_ms: &[f64]) -> f64 {
@@ -171,11 +210,27 @@ mod tests {
         let (mut record, now) = learn(&[20.0]);
         for rtt_ms in [0.0, -1.0, 10_000.1, f64::NAN, f64::INFINITY] {
             let bad = Measurement { pop: pop("zurich"), rtt_ms };
-            assert_eq!(record.add(&bad, now), Err(Refusal::Implausible));
+            assert_eq!(record.add(LIAR, &bad, now), Err(Refusal::Implausible));
         }
-        let burst = Measurement { pop: pop("panama"), rtt_ms: 1.0 };
-        assert_eq!(record.add(&burst, now), Err(Refusal::TooSoon));
-        assert_eq!(record.add(&burst, now.plus(PACE)), Ok(()));
+        let (first, other) = (Reporter(0), Reporter(1));
+        assert_eq!(record.add(first, &to_panama(1.0), now), Err(Refusal::TooSoon));
+        assert_eq!(record.add(other, &to_panama(30.0), now), Ok(()), "one client's pace is not another's");
+        assert_eq!(record.add(first, &to_panama(1.0), now.plus(PACE)), Ok(()));
+        assert_eq!(record.rtt_ms(&pop("panama"), now), Some(30.0), "a client's last word replaces what it said before");
+    }
+
+    #[test]
+    fn a_reporter_is_one_of_sixteen_and_not_a_person() {
+        let mut clients = BTreeMap::<Reporter, u32>::new();
+        for host in 0..=255 {
+            *clients.entry(Reporter::of([203, 0, 113, host].into())).or_default() += 1;
+        }
+        assert_eq!(clients.len(), 16);
+        assert!(clients.values().all(|addresses| (12..=20).contains(addresses)), "{clients:?}");
+        let of = |address: &str| Reporter::of(address.parse().expect("an address"));
+        assert_eq!(of("2001:db8:1:2:3::4"), of("2001:db8:1:2:ffff::1"), "one network, as many addresses as it likes");
+        assert_eq!(of("::ffff:203.0.113.7"), of("203.0.113.7"));
+        assert_eq!((of("203.0.113.7"), of("2001:db8:1:2::")), (Reporter(14), Reporter(1)), "must not change");
     }
 
     #[test]
@@ -183,8 +238,9 @@ mod tests {
         let (mut record, mut now) = learn(&[20.0]);
         for index in 0..MAX_POPS * 2 {
             now = now.plus(PACE);
-            record.add(&Measurement { pop: pop(&format!("made-up-{index}")), rtt_ms: 1.0 }, now).expect("plausible");
-            record.add(&Measurement { pop: pop("panama"), rtt_ms: 20.0 }, now).expect("plausible");
+            let made_up = Measurement { pop: pop(&format!("made-up-{index}")), rtt_ms: 1.0 };
+            record.add(LIAR, &made_up, now).expect("plausible");
+            record.add(Reporter(0), &to_panama(20.0), now).expect("plausible");
         }
         assert_eq!(record.samples.len(), MAX_POPS);
         assert_eq!(record.rtt_ms(&pop("panama"), now), Some(20.0));
@@ -210,12 +266,38 @@ mod tests {
             let (mut record, now) = learn(&honest);
             let now = now.plus(PACE);
             for lie in lies {
-                let _ = record.add(&Measurement { pop: pop("panama"), rtt_ms: lie }, now);
+                let _ = record.add(LIAR, &to_panama(lie), now);
             }
             let low = honest.iter().copied().fold(f64::INFINITY, f64::min);
             let high = honest.iter().copied().fold(0.0, f64::max);
             let estimate = record.rtt_ms(&pop("panama"), now).expect("there are samples");
             prop_assert!((low..=high).contains(&estimate));
+        }
+
+        /// One client reports whatever it likes, as often as it likes, through the doors of three PoPs.
+        #[test]
+        fn a_steady_liar_cannot_leave_the_range_of_two_honest_clients(
+            reports in prop::collection::vec((0..3usize, prop::option::of((0..15u8, 5.0..500.0f64)), 0.1..10_000.0f64), 1..120),
+            (first, second) in (5.0..500.0f64, 5.0..500.0f64),
+        ) {
+            let mut now = UnixMicros(1_000_000_000);
+            let mut regions = [LatencyRecord::default(), LatencyRecord::default(), LatencyRecord::default()];
+            let mut honest = vec![first, second];
+            regions[0].add(Reporter(0), &to_panama(first), now).expect("plausible");
+            regions[1].add(Reporter(1), &to_panama(second), now).expect("plausible");
+            for (region, report, lie) in reports {
+                now = now.plus(PACE);
+                if let Some((reporter, rtt_ms)) = report {
+                    regions[region].add(Reporter(reporter), &to_panama(rtt_ms), now).expect("plausible and in time");
+                    honest.push(rtt_ms);
+                }
+                let _ = regions[region].add(LIAR, &to_panama(lie), now);
+            }
+            let known = regions.into_iter().reduce(|mut all, region| { all.join(region); all }).expect("three of them");
+            let low = honest.iter().copied().fold(f64::INFINITY, f64::min);
+            let high = honest.iter().copied().fold(0.0, f64::max);
+            let estimate = known.rtt_ms(&pop("panama"), now).expect("there are samples");
+            prop_assert!((low..=high).contains(&estimate), "{} not in {}..={}", estimate, low, high);
         }
 
         #[test]

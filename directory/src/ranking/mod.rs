@@ -16,10 +16,10 @@ use std::cmp::Ordering;
 
 use isthmus_protocol::{
     PopId,
-    pops::{PopEntry, PopState, RttSource},
+    pops::{FULL_LOAD, PopEntry, PopState, RttSource},
 };
 
-pub use latency::{LatencyRecord, MAX_POPS, PACE, Prefix, Refusal, SAMPLE_LIFETIME, Sample, WINDOW};
+pub use latency::{LatencyRecord, MAX_POPS, PACE, Prefix, Refusal, Reporter, SAMPLE_LIFETIME, Sample, WINDOW};
 pub use place::{NotAPlace, Place, Places, PlacesError};
 
 use crate::{
@@ -37,8 +37,8 @@ pub const STAY_WITHIN_SHARE: f64 = 0.15;
 
 /// Up to this load a PoP costs nothing extra.
 const FREE_LOAD: f64 = 0.6;
-/// What a PoP costs extra just below full load, in milliseconds: about the way to the next continent.
-const FULL_LOAD_MS: f64 = 100.0;
+/// What a PoP costs extra when it is all but full, in milliseconds: about the way to the next continent.
+const NEARLY_FULL_MS: f64 = 100.0;
 
 /// What is known of someone who looks for a PoP.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -64,11 +64,11 @@ pub fn rank(snapshot: &Snapshot, caller: &Caller, now: UnixMicros) -> Vec<PopEnt
     ranked.into_iter().map(|pop| pop.entry).collect()
 }
 
-/// What a load from 0 to 1 costs, in milliseconds: nothing up to 0.6, then rising with the square to 100 ms. A PoP
-/// with room is not avoided, one near its end is left to those who have no other.
+/// What a load from 0 to 1 costs, in milliseconds: nothing up to 0.6, then rising with the square to 100 ms at
+/// [`FULL_LOAD`]. A PoP with room is not avoided, one near its end is left to those who have no other.
 pub fn load_cost_ms(load: f64) -> f64 {
-    let above = ((load - FREE_LOAD) / (1.0 - FREE_LOAD)).clamp(0.0, 1.0);
-    FULL_LOAD_MS * above * above
+    let above = ((load - FREE_LOAD) / (FULL_LOAD - FREE_LOAD)).clamp(0.0, 1.0);
+    NEARLY_FULL_MS * above * above
 }
 
 /// How willing a PoP is to take a call, the most willing first.
@@ -91,7 +91,7 @@ impl Ranked {
         let (rtt_ms, rtt_source) = expected_rtt(pop, caller, now);
         let (state, load) = (snapshot.pop_state(&pop.pop), snapshot.pop_load(&pop.pop));
         let willing = match state {
-            PopState::Ready if load < 1.0 => Willing::Open,
+            PopState::Ready if load < FULL_LOAD => Willing::Open,
             PopState::Ready => Willing::Full,
             PopState::Draining => Willing::Draining,
             PopState::Down => Willing::Down,

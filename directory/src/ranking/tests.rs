@@ -34,7 +34,8 @@ fn world(seen: &[Seen], current: Option<usize>) -> (Snapshot, Caller) {
             heard_at: if pop.silent { UnixMicros(0) } else { NOW },
         });
         if let Some(rtt_ms) = pop.rtt_ms {
-            caller.latency.add(&Measurement { pop: id(index), rtt_ms }, NOW).expect("plausible");
+            let someone = Reporter::of([192, 0, 2, 1].into());
+            caller.latency.add(someone, &Measurement { pop: id(index), rtt_ms }, NOW).expect("plausible");
         }
     }
     (snapshot, caller)
@@ -73,8 +74,11 @@ fn what_was_measured_counts_before_what_a_map_says() {
 fn load_sends_new_callers_elsewhere_before_a_pop_is_full() {
     let busy = |load| Seen { load, ..up(20.0) };
     assert_eq!(first(&[busy(0.6), up(50.0)], None), 0, "room left: distance decides");
-    assert_eq!(first(&[busy(0.9), up(50.0)], None), 1, "nearly full: 20 + 56 ms against 50");
-    assert_eq!(first(&[busy(1.0), up(5000.0)], None), 1, "full: anyone with room comes first");
+    assert_eq!(first(&[busy(0.85), up(50.0)], None), 1, "nearly full: 20 + 69 ms against 50");
+    assert_eq!(first(&[busy(0.85), up(5000.0)], None), 0, "nearly full is not full");
+    for load in [FULL_LOAD, 1.0] {
+        assert_eq!(first(&[busy(load), up(5000.0)], None), 1, "full: anyone with room comes first");
+    }
     assert_eq!(first(&[busy(f64::NAN), up(50.0)], None), 1, "a load that is no number is full");
 }
 

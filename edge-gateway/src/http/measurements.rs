@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{extract::State, http::StatusCode};
-use isthmus_directory::Prefix;
+use isthmus_directory::{Prefix, Reporter};
 use isthmus_protocol::{pops::Measurements, problem::Code};
 
 use super::{
@@ -40,7 +40,7 @@ pub(super) async fn report(
     // A PoP that is not known may be new or gone; the rest of the report still counts.
     let known: Vec<_> = measurements.into_iter().filter(|measurement| door.pops.knows(&measurement.pop)).collect();
     if !known.is_empty() {
-        door.pops.report(Prefix::of(address), known, door.now());
+        door.pops.report(Prefix::of(address), Reporter::of(caller.address), known, door.now());
     }
     Ok(StatusCode::ACCEPTED)
 }

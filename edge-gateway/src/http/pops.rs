@@ -15,10 +15,7 @@ use super::{
     openapi::refusals,
     request::{AsIfQuery, Query},
 };
-use crate::{caller::Caller, door::Door, problem::Refusal};
-
-/// How long a client may keep the list, in seconds.
-const MAX_AGE_S: u32 = 10;
+use crate::{caller::Caller, door::Door, pops::MAX_AGE, problem::Refusal};
 
 /// `?current=`.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -51,7 +48,7 @@ pub(super) async fn list(
     };
     let prefix = as_if.map_or_else(|| Prefix::of(caller.address), |place| Prefix::of(place.prefix.addr()));
     let pops = door.pops.ranked(&door.nodes, &prefix, known, door.is_draining(), door.now()).await;
-    let as_if = as_if.map(|place| place.label.clone());
-    Ok(([(header::CACHE_CONTROL, "no-store")], Json(PopList { pops, max_age_s: MAX_AGE_S, as_if })))
+    let (max_age_s, as_if) = (MAX_AGE.as_secs() as u32, as_if.map(|place| place.label.clone()));
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(PopList { pops, max_age_s, as_if })))
 }
 refusals!(Refusals: InvalidRequest);

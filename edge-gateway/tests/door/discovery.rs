@@ -3,13 +3,14 @@
 
 use std::time::{Duration, Instant};
 
+use isthmus_edge_gateway::config::Allowance;
 use isthmus_protocol::{
     pops::{PopList, PopState},
     problem::Code,
 };
 use serde_json::json;
 
-use crate::stage::{APP, Stage, refused};
+use crate::stage::{APP, Stage, has_sample, refused};
 
 #[tokio::test]
 async fn without_a_store_the_list_holds_this_pop_as_this_door_sees_it() {
@@ -71,4 +72,26 @@ async fn measurements_are_taken_in_and_nonsense_is_not() {
         let response = report(bad.clone()).await.expect("an answer");
         assert_eq!(refused(response, 400).await, Code::InvalidRequest, "{bad}");
     }
+}
+
+#[tokio::test]
+async fn reports_on_networks_nobody_has_measured_share_one_allowance() {
+    let stage = Stage::new();
+    let node = stage.node("panama-sfu-1");
+    let mut config = stage.config(&[&node]);
+    config.trusted_proxies = vec!["127.0.0.0/8".parse().expect("a network")];
+    config.limits.new_networks = Allowance::new(5, 1);
+    let door = stage.door(config).await;
+    for network in 0..20 {
+        let report = door.post("/v1/measurements").header("x-forwarded-for", format!("198.51.{network}.7"));
+        let report = report.json(&json!({"measurements": [{"pop": "panama", "rtt_ms": 12.5}]}));
+        assert_eq!(report.send().await.expect("an answer").status(), 202);
+    }
+    // A machine that is very slow may earn some back in between.
+    let text = door.ops("/metrics").await.text().await.expect("text");
+    let dropped = (1..=15).any(|count: u32| {
+        let reason = [("reason", "measurements_new_networks")];
+        has_sample(&text, "isthmus_drops_total", &reason, &count.to_string())
+    });
+    assert!(dropped, "{text}");
 }

@@ -388,7 +388,7 @@ rtt_ms: number,
  */
 rtt_source: RttSource, 
 /**
- * How busy it is, from 0 (idle) to 1 (takes nobody new).
+ * How busy it is, from 0 (idle) to 1 (takes nobody new). From [`FULL_LOAD`] on it is a last resort.
  */
 load: number, 
 /**
@@ -491,3 +491,4 @@ export const MAX_NAME_CHARS = 80;
 export const MAX_TILES = 64;
 export const MAX_SPEAKERS = 3;
 export const RESUME_GRACE_S = 30;
+export const FULL_LOAD = 0.9;

@@ -54,6 +54,8 @@ enum Event {
     Break { from: usize, to: usize },
     /// Time passes.
     Wait { ms: u64 },
+    /// Somebody sets the machine's clock back.
+    SetBack { ms: u64 },
 }
 
 struct World {
@@ -111,6 +113,20 @@ impl World {
         }
     }
 
+    /// Every replica looks at its store many times a second, so just before and just after.
+    fn set_back(&mut self, by: Duration) {
+        self.step_all(0);
+        self.now = self.now.minus(by);
+        self.step_all(0);
+    }
+
+    fn step_all(&mut self, batches: usize) {
+        let pairs: Vec<_> = self.tails.keys().copied().collect();
+        for (from, to) in pairs {
+            self.step(from, to, batches);
+        }
+    }
+
     fn lose(&mut self, replica: usize) {
         self.replicas[replica] = Replica::default();
         for other in (0..self.replicas.len()).filter(|other| *other != replica) {
@@ -121,12 +137,9 @@ impl World {
 
     /// Everyone reaches everyone for long enough.
     fn heal(&mut self) {
-        let pairs: Vec<_> = self.tails.keys().copied().collect();
         for _ in 0..4 {
             self.now = self.now.plus(Duration::from_secs(1));
-            for (from, to) in &pairs {
-                self.step(*from, *to, 10);
-            }
+            self.step_all(10);
         }
     }
 }
@@ -134,12 +147,13 @@ impl World {
 fn events(size: usize) -> impl Strategy<Value = Vec<Event>> {
     let replica = 0..size;
     let pair = (0..size, 1..size).prop_map(move |(from, by)| (from, (from + by) % size));
-    let skew = -2000i64..2000;
+    let skew = -20_000i64..20_000;
     let event = prop_oneof![
         6 => (replica, 0u8..4, skew).prop_map(|(replica, key, skew_ms)| Event::Write { replica, key, skew_ms }),
         6 => (pair.clone(), 0usize..3).prop_map(|((from, to), batches)| Event::Step { from, to, batches }),
         2 => pair.prop_map(|(from, to)| Event::Break { from, to }),
-        4 => (0u64..4000).prop_map(|ms| Event::Wait { ms }),
+        4 => (0u64..20_000).prop_map(|ms| Event::Wait { ms }),
+        1 => (0u64..200_000).prop_map(|ms| Event::SetBack { ms }),
     ];
     prop::collection::vec(event, 1..80)
 }
@@ -157,6 +171,7 @@ fn play(world: &mut World, events: Vec<Event>) -> BTreeMap<Key, Version> {
             Event::Step { from, to, batches } => world.step(from, to, batches),
             Event::Break { from, to } => world.connect(from, to),
             Event::Wait { ms } => world.now = world.now.plus(Duration::from_millis(ms)),
+            Event::SetBack { ms } => world.set_back(Duration::from_millis(ms)),
         }
     }
     world.heal();
@@ -190,7 +205,7 @@ proptest! {
 #[test]
 fn a_change_waits_for_its_delay_and_is_sent_once() {
     let mut tail = Tail::new(Some(START), Duration::from_millis(90));
-    let written_at = START.plus(Duration::from_secs(10));
+    let written_at = START.plus(OVERLAP * 2);
     for sweep in 0..5 {
         tail.begin_sweep(written_at.plus(Duration::from_millis(sweep)));
         tail.read(change(1, written_at), written_at);
@@ -204,12 +219,12 @@ fn a_change_waits_for_its_delay_and_is_sent_once() {
 #[test]
 fn the_cursor_stays_behind_what_waits_and_behind_the_overlap() {
     let mut tail = Tail::new(Some(START), Duration::from_mins(1));
-    let now = START.plus(Duration::from_secs(10));
+    let now = START.plus(OVERLAP * 2);
     tail.begin_sweep(now);
     tail.read(change(1, START.plus(Duration::from_secs(2))), now);
     tail.end_sweep();
     assert_eq!(tail.cursor(), Some(UnixMicros(START.0 + 1_999_999)));
-    assert_eq!(tail.lag(now), Duration::from_secs(8));
+    assert_eq!(tail.lag(now), now.since(START.plus(Duration::from_secs(2))));
     tail.take_due(now.plus(Duration::from_mins(1)));
     assert_eq!(tail.cursor(), Some(now.minus(OVERLAP)));
 }
@@ -233,11 +248,25 @@ fn memory_stays_bounded_while_a_peer_is_slow() {
 fn what_is_remembered_is_forgotten_once_no_sweep_can_meet_it_again() {
     let mut tail = Tail::new(Some(START), Duration::ZERO);
     for second in 1..100 {
-        let now = START.plus(Duration::from_secs(second));
+        let now = START.plus(OVERLAP).plus(Duration::from_secs(second));
         tail.begin_sweep(now);
         tail.read(change(second as u8, now), now);
         tail.end_sweep();
         tail.take_due(now);
     }
     assert!(tail.recent.len() as u64 <= OVERLAP.as_secs(), "{} versions kept", tail.recent.len());
+}
+
+#[test]
+fn a_cursor_that_lies_ahead_is_of_a_clock_that_was_set_back_and_everything_of_this_pop_is_read_again() {
+    let mut tail = Tail::new(Some(START), Duration::ZERO);
+    assert_eq!(tail.begin_sweep(START.plus(OVERLAP)), Reach::Since(START));
+    tail.read(change(1, START.plus(OVERLAP)), START.plus(OVERLAP));
+    tail.end_sweep();
+    let earlier = START.minus(Duration::from_hours(1));
+    assert_eq!(tail.begin_sweep(earlier), Reach::Since(UnixMicros(0)));
+    assert_eq!(tail.backlog(), 0, "what waited for a moment an hour ahead is read again");
+    assert_eq!(tail.cursor(), Some(UnixMicros(0)), "nothing is promised until it was sent again");
+    tail.end_sweep();
+    assert_eq!(tail.cursor(), Some(earlier.minus(OVERLAP)));
 }
