@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 use aws_lc_rs::digest;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 
 /// The policy for a page with these inline scripts, that talks to these origins besides its own.
 pub(crate) fn policy<'a>(script_hashes: &[String], connect: impl IntoIterator<Item = &'a str>) -> String {
@@ -50,21 +51,7 @@ pub(crate) fn inline_script_hashes(page: &str) -> Vec<String> {
 }
 
 fn sha256_source(text: &str) -> String {
-    format!("sha256-{}", base64(digest::digest(&digest::SHA256, text.as_bytes()).as_ref()))
-}
-
-/// RFC 4648 section 4.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let bits = chunk.iter().fold(0_u32, |bits, byte| (bits << 8) | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for place in 0..4 {
-            let digit = ALPHABET[(bits >> (18 - 6 * place)) as usize & 63];
-            text.push(if place <= chunk.len() { char::from(digit) } else { '=' });
-        }
-    }
-    text
+    format!("sha256-{}", BASE64_STANDARD.encode(digest::digest(&digest::SHA256, text.as_bytes())))
 }
 
 #[cfg(test)]

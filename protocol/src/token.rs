@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
@@ -179,27 +180,18 @@ pub fn generate_key_pair() -> Result<(String, String), TokenError> {
 
 /// RFC 7468: base64 in lines of 64 characters between labelled boundaries.
 fn pem(label: &str, der: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for chunk in der.chunks(3) {
-        let bits = chunk.iter().fold(0u32, |acc, b| (acc << 8) | u32::from(*b)) << (8 * (3 - chunk.len()));
-        for place in 0..4 {
-            let digit = ALPHABET[(bits >> (18 - 6 * place)) as usize & 63];
-            text.push(if place <= chunk.len() { char::from(digit) } else { '=' });
-        }
-    }
     let mut lines = String::new();
-    for (index, character) in text.chars().enumerate() {
-        if index > 0 && index % 64 == 0 {
-            lines.push('\n');
-        }
-        lines.push(character);
+    for chunk in der.chunks(48) {
+        lines.push_str(&BASE64_STANDARD.encode(chunk));
+        lines.push('\n');
     }
-    format!("-----BEGIN {label}-----\n{lines}\n-----END {label}-----\n")
+    format!("-----BEGIN {label}-----\n{lines}-----END {label}-----\n")
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
     use super::*;
 
     const NOW: u64 = 1_800_000_000;
@@ -214,9 +206,7 @@ mod tests {
     }
 
     fn segment(json: &str) -> String {
-        let text = pem("", json.as_bytes());
-        let body: String = text.lines().filter(|l| !l.starts_with('-')).collect();
-        body.replace('+', "-").replace('/', "_").replace('=', "")
+        BASE64_URL_SAFE_NO_PAD.encode(json)
     }
 
     #[test]
