@@ -12,7 +12,7 @@ use isthmus_protocol::{NodeId, PopId, token};
 use serde::{Deserialize, Serialize};
 
 pub use crate::limits::Allowance;
-use crate::origin;
+use crate::{caller::Proxies, origin};
 
 /// Everything a door can be told.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,10 +58,15 @@ pub struct Config {
     /// Limits per network and in total.
     #[serde(default)]
     pub limits: Limits,
-    /// Networks of proxies (a CDN, a load balancer) whose `X-Forwarded-For` and `CloudFront-Viewer-*` headers are
-    /// believed. From anyone else they are ignored.
+    /// Networks of proxies (a CDN, a load balancer) whose `X-Forwarded-For` is believed. From anyone else it is
+    /// ignored. A proxy that is missing here counts as one client, with one client's limits.
     #[serde(default)]
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether every request that comes by a trusted proxy came through CloudFront, which alone sets the
+    /// `CloudFront-Viewer-*` headers: any other proxy hands them on as the client sent them. Then they are believed,
+    /// before `X-Forwarded-For`.
+    #[serde(default)]
+    pub cloudfront: bool,
     /// Seconds that clients are given to move when the door drains.
     #[serde(default = "default_drain_deadline_s")]
     pub drain_deadline_s: u32,
@@ -127,7 +132,8 @@ pub struct SigningKey {
 pub struct Guests {
     /// Whether `POST /v1/rooms/{room}/guests` gives tokens to anyone who asks.
     pub allowed: bool,
-    /// Seconds a guest's token is valid. A call that lasts longer goes on; only joining again needs a new token.
+    /// Seconds a guest's token is valid. A call that lasts longer goes on; joining again and resuming need a valid one,
+    /// and clients renew theirs in time.
     pub token_ttl_s: u32,
 }
 
@@ -151,8 +157,18 @@ pub struct Limits {
     pub measurements: Allowance,
     /// Messages of one signalling socket.
     pub messages: Allowance,
+    /// Reports on networks of which nothing was measured yet, all together: each costs a record that lives for a day,
+    /// and of networks there are as many as somebody cares to use. More are dropped.
+    pub new_networks: Allowance,
     /// Signalling sockets open at once; more are refused with `unavailable`.
     pub sockets: u32,
+    /// Signalling sockets open at once, per network; more are refused with `rate_limited`.
+    pub sockets_per_network: u32,
+    /// Connections open at once that are no signalling sockets; more are closed.
+    pub connections: u32,
+    /// Connections open at once that are no signalling sockets, per network; more are closed. A trusted proxy may have
+    /// as many as it likes.
+    pub connections_per_network: u32,
 }
 
 impl Default for Limits {
@@ -163,7 +179,11 @@ impl Default for Limits {
             guests: Allowance::new(60, 2),
             measurements: Allowance::new(60, 1),
             messages: Allowance::new(120, 30),
+            new_networks: Allowance::new(500, 5),
             sockets: 20_000,
+            sockets_per_network: 200,
+            connections: 20_000,
+            connections_per_network: 1_000,
         }
     }
 }
@@ -208,6 +228,11 @@ impl Config {
         Place::new(self.latitude?, self.longitude?).ok()
     }
 
+    /// Whose headers are believed.
+    pub(crate) fn proxies(&self) -> Proxies<'_> {
+        Proxies { trusted: &self.trusted_proxies, cloudfront: self.cloudfront }
+    }
+
     /// Everything that is wrong with the configuration beyond its syntax, each with the key it is about.
     pub fn errors(&self) -> Vec<String> {
         let mut errors = Vec::new();
@@ -223,6 +248,9 @@ impl Config {
         }
         if self.nodes.is_empty() {
             errors.push("nodes: a door needs at least one media node of its PoP".to_owned());
+        }
+        if self.cloudfront && self.trusted_proxies.is_empty() {
+            errors.push("cloudfront: its networks must stand in trusted_proxies".to_owned());
         }
         let ids: BTreeSet<_> = self.nodes.iter().map(|node| &node.id).collect();
         if ids.len() < self.nodes.len() {

@@ -22,9 +22,9 @@ use crate::{
     StartError,
     config::{AsIf, Config, Limits},
     http::{app::App, media_session::Offers},
-    limits::Limiter,
+    limits::{Holdings, Limiter},
     metrics::Metrics,
-    nodes::Nodes,
+    nodes::{NoPlace, Nodes},
     origin::Origins,
     pops::{Pops, Upkeep},
     tokens::Tokens,
@@ -50,6 +50,8 @@ pub(crate) struct Door {
     pub(crate) offers: Offers,
     /// One permit for each signalling socket.
     pub(crate) sockets: Arc<Semaphore>,
+    /// How many of them each network has.
+    pub(crate) sockets_of: Arc<Holdings>,
     /// Cancelled when the process is to end.
     pub(crate) shutdown: CancellationToken,
     draining: AtomicBool,
@@ -97,6 +99,7 @@ impl Door {
             app: config.web_root.as_deref().map(App::load).transpose()?,
             offers: Offers::default(),
             sockets: Arc::new(Semaphore::new(config.limits.sockets as usize)),
+            sockets_of: Holdings::new(config.limits.sockets_per_network),
             draining: AtomicBool::new(false),
             metrics,
             registry,
@@ -114,6 +117,11 @@ impl Door {
     /// Whether it takes no new sessions.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed) || self.shutdown.is_cancelled()
+    }
+
+    /// Whether it takes new sessions, and a media node is there for them.
+    pub(crate) fn takes_sessions(&self) -> Result<(), NoPlace> {
+        if self.is_draining() { Err(NoPlace::Draining) } else { self.nodes.take_rooms() }
     }
 
     /// Waits until every signalling socket has been told goodbye, a moment at most.

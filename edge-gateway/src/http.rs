@@ -49,14 +49,15 @@ pub(crate) fn router(door: Arc<Door>) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_SDP_BYTES))
         .layer(from_fn(layers::deadline))
-        .layer(from_fn_with_state(door.clone(), layers::origin))
-        .layer(layers::cors(door.clone()))
-        .layer(from_fn(layers::offers_media));
+        .layer(from_fn_with_state(door.clone(), layers::origin));
     Router::new()
         .merge(v1)
         .fallback_service(app::router(door.clone()))
         .layer(from_fn_with_state(door.clone(), layers::pace))
         .layer(CatchPanicLayer::custom(layers::panicked))
+        // Outside of what refuses: a page that may not read a refusal takes the PoP for unreachable.
+        .layer(layers::cors(door.clone()))
+        .layer(from_fn(layers::offers_media))
         .layer(from_fn_with_state(door.clone(), layers::measure))
         .with_state(door)
 }

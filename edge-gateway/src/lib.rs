@@ -46,7 +46,14 @@ use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
 pub use self::{config::Config, origin::InvalidOrigin, tokens::TokenKeysError};
-use self::{door::Door, listener::Listener, pops::Upkeep};
+use self::{
+    door::Door,
+    listener::{Connections, Listener},
+    pops::Upkeep,
+};
+
+/// Connections that operators' tools may have open at once.
+const OPS_CONNECTIONS: u32 = 1_000;
 
 /// Why a door cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -137,11 +144,16 @@ impl Gateway {
     pub async fn serve(self) -> io::Result<()> {
         let Self { door, upkeep, endpoint, public, ops } = self;
         let shutdown = door.shutdown.clone();
+        let limits = &door.config.limits;
+        let (most, per_network) = (limits.connections, limits.connections_per_network);
+        let refused = door.metrics.drops.with_label_values(&["connections_full"]);
+        let of_public = Connections::new(most, per_network, &door.config.trusted_proxies, refused.clone());
+        let of_ops = Connections::new(OPS_CONNECTIONS, OPS_CONNECTIONS, &[], refused);
         tracing::info!(public = %public.address(), ops = %ops.address(), "the door is open");
         let served = async {
             tokio::try_join!(
-                public.serve(http::router(door.clone()), shutdown.clone()),
-                ops.serve(ops::router(door.clone()), shutdown.clone()),
+                public.serve(http::router(door.clone()), of_public, shutdown.clone()),
+                ops.serve(ops::router(door.clone()), of_ops, shutdown.clone()),
             )
         };
         let result = tokio::select! {

@@ -1,4 +1,5 @@
-//! How often one network may ask: token buckets (GCRA), one table per kind of request.
+//! How often one network may ask, and how much it may hold at once: one table per kind, of token buckets (GCRA) or of
+//! counts.
 //!
 //! **Bound and full rule.** An address falls, by a keyed hash, into one of [`BUCKETS`] buckets, and a table holds no
 //! more than that many. So memory is bounded by construction, nothing has to be swept, and there is no moment at which
@@ -9,6 +10,10 @@ use std::{
     hash::{BuildHasher as _, RandomState},
     net::{IpAddr, Ipv6Addr},
     num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -73,11 +78,49 @@ impl<C: Clock + Clone> Limiter<C> {
 
     /// Takes one from the address's allowance, or says how long to wait.
     pub(crate) fn take(&self, address: IpAddr) -> Result<(), Duration> {
-        let bucket = self.hash.hash_one(network(address)) % BUCKETS;
-        self.buckets.check_key(&(bucket as u16)).map_err(|refused| {
+        self.buckets.check_key(&bucket(&self.hash, address)).map_err(|refused| {
             Duration::from_nanos(refused.earliest_possible().duration_since(self.clock.now()).as_u64())
         })
     }
+}
+
+/// One table: one kind of thing that is held for a while, every network.
+pub(crate) struct Holdings {
+    most: u32,
+    counts: Box<[AtomicU32]>,
+    hash: RandomState,
+}
+
+impl Holdings {
+    /// A table in which each network may hold `most` at once.
+    pub(crate) fn new(most: u32) -> Arc<Self> {
+        let counts = (0..BUCKETS).map(|_| AtomicU32::new(0)).collect();
+        Arc::new(Self { most, counts, hash: RandomState::new() })
+    }
+
+    /// One more for the address's network, for as long as the result lives; none if it holds as many as it may.
+    pub(crate) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Holding> {
+        let bucket = bucket(&self.hash, address);
+        let more = |held: u32| (held < self.most).then_some(held + 1);
+        let counted = self.counts[usize::from(bucket)].fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        counted.ok().map(|_| Holding { table: self.clone(), bucket })
+    }
+}
+
+/// One that a network holds.
+pub(crate) struct Holding {
+    table: Arc<Holdings>,
+    bucket: u16,
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        self.table.counts[usize::from(self.bucket)].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn bucket(hash: &RandomState, address: IpAddr) -> u16 {
+    (hash.hash_one(network(address)) % BUCKETS) as u16
 }
 
 /// What counts as one asker: an IPv4 address, an IPv6 /64.
@@ -114,6 +157,19 @@ mod tests {
         assert_eq!(limiter.take(ana), Ok(()), "after the wait that was told");
         assert!(limiter.take(ana).is_err());
         assert_eq!(limiter.take(address("192.0.2.77")), Ok(()), "another network has its own");
+    }
+
+    #[test]
+    fn a_network_holds_so_many_at_once_and_may_again_when_it_lets_go() {
+        let table = Holdings::new(2);
+        let ana = address("192.0.2.1");
+        let (first, second) = (table.take(ana), table.take(ana));
+        assert!(first.is_some() && second.is_some());
+        assert!(table.take(ana).is_none());
+        assert!(table.take(ana).is_none(), "a refusal counts for nothing");
+        assert!(table.take(address("192.0.2.77")).is_some(), "another network has its own");
+        drop(first);
+        assert!(table.take(ana).is_some());
     }
 
     #[test]

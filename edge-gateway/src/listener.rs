@@ -1,5 +1,7 @@
 //! A TCP listener that serves a router, with TLS or without.
 
+mod bounded;
+
 use std::{
     net::{SocketAddr, TcpListener},
     sync::Arc,
@@ -19,11 +21,16 @@ use rustls::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::bounded::Bounded;
+pub(crate) use self::bounded::Connections;
 use crate::{StartError, config::Tls};
 
 /// How long a client has to send its first request, and the headers of each further one. A slower one is cut off, so
 /// that connections that say nothing do not pile up.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a client of HTTP/2 is pinged, and how long it has to answer. A connection that has gone silent is given up;
+/// over HTTP/1.1 it is the header timeout that does so.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// How long requests that are under way may take when the process is to end.
 const GRACE: Duration = Duration::from_secs(3);
 /// The most bytes of a request's headers.
@@ -51,8 +58,13 @@ impl Listener {
         self.address
     }
 
-    /// Serves until `shutdown`, then gives what is under way a moment.
-    pub(crate) async fn serve(self, router: Router, shutdown: CancellationToken) -> std::io::Result<()> {
+    /// Serves at most so many `connections` until `shutdown`, then gives what is under way a moment.
+    pub(crate) async fn serve(
+        self,
+        router: Router,
+        connections: Connections,
+        shutdown: CancellationToken,
+    ) -> std::io::Result<()> {
         let handle = Handle::new();
         // Signalling is short messages: without this each one after another waits for the client's delayed acknowledgement, 40 ms.
         let mut server = axum_server::from_tcp(self.socket)?
@@ -61,7 +73,13 @@ impl Listener {
             .first_request_timeout(HEADER_TIMEOUT)
             .accept_error_handler(|peer, error| tracing::debug!(?peer, %error, "a connection was not accepted"));
         server.http_builder().http1().header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEADER_BYTES);
-        server.http_builder().http2().max_header_list_size(MAX_HEADER_BYTES as u32).max_concurrent_streams(64);
+        server
+            .http_builder()
+            .http2()
+            .max_header_list_size(MAX_HEADER_BYTES as u32)
+            .max_concurrent_streams(64)
+            .keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE);
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let end = async {
             shutdown.cancelled().await;
@@ -70,8 +88,11 @@ impl Listener {
         };
         let serve = async {
             match self.tls {
-                Some(tls) => server.map(|acceptor| RustlsAcceptor::new(tls).acceptor(acceptor)).serve(service).await,
-                None => server.serve(service).await,
+                Some(tls) => {
+                    let tls = |acceptor| RustlsAcceptor::new(tls).acceptor(acceptor);
+                    server.map(|acceptor| Bounded::new(tls(acceptor), connections)).serve(service).await
+                }
+                None => server.map(|acceptor| Bounded::new(acceptor, connections)).serve(service).await,
             }
         };
         tokio::select! {

@@ -62,9 +62,13 @@ impl Nodes {
         Self(nodes.iter().map(start).collect())
     }
 
+    fn candidates(&self) -> impl Iterator<Item = Candidate<'_>> {
+        self.0.iter().map(|(id, node)| node.candidate(id))
+    }
+
     /// The node that takes `room`.
     pub(crate) fn place(&self, room: &RoomId) -> Result<&NodeClient, NoPlace> {
-        let taken = placement::place(room, self.0.iter().map(|(id, node)| node.candidate(id)))?;
+        let taken = placement::place(room, self.candidates())?;
         self.get(taken).ok_or(NoPlace::Down)
     }
 
@@ -73,9 +77,9 @@ impl Nodes {
         self.0.get(id).map(|node| &node.client)
     }
 
-    /// Whether any node can be reached.
-    pub(crate) fn any_up(&self) -> bool {
-        self.0.values().any(|node| node.client.is_up())
+    /// Whether a room would find a node, as far as is known.
+    pub(crate) fn take_rooms(&self) -> Result<(), NoPlace> {
+        placement::open(self.candidates()).map(drop)
     }
 
     /// Asks every node that can be reached, all at once.

@@ -1,23 +1,26 @@
 //! The operators' HTTP: metrics, health, draining, rooms. On a listener of its own, never public: it has no
-//! authentication.
+//! authentication. What web pages send is refused: one that is open on a machine which reaches this listener must not
+//! drain a PoP.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Json, Router,
-    extract::State,
-    http::{HeaderName, StatusCode, header},
-    response::IntoResponse,
+    extract::{Request, State},
+    http::{HeaderName, Method, StatusCode, header},
+    middleware::{Next, from_fn},
+    response::{IntoResponse, Response},
     routing::{get, post},
 };
 use isthmus_protocol::{
     NodeId,
     node::{Answer, NodeStatus, Query, RoomView},
     pops::PopEntry,
+    problem::Code,
 };
 use prometheus::TextEncoder;
 
-use crate::{door::Door, exposition};
+use crate::{door::Door, exposition, nodes::NoPlace, problem::Refusal};
 
 /// The operators' router.
 pub(crate) fn router(door: Arc<Door>) -> Router {
@@ -28,7 +31,20 @@ pub(crate) fn router(door: Arc<Door>) -> Router {
         .route("/drain", post(drain))
         .route("/debug/rooms", get(rooms))
         .route("/debug/pops", get(pops))
+        .layer(from_fn(no_web_pages))
         .with_state(door)
+}
+
+/// Refuses requests that a web page caused and that do something or could be read by it. A browser says so by `Origin`,
+/// on every POST at least, and by `Sec-Fetch-Site` (Fetch standard; Fetch Metadata); tools send neither. A link that a
+/// person follows to what only reads goes through.
+async fn no_web_pages(request: Request, next: Next) -> Response {
+    let (method, headers) = (request.method(), request.headers());
+    let reads = matches!(*method, Method::GET | Method::HEAD);
+    if !headers.contains_key(header::ORIGIN) && (reads || !headers.contains_key("sec-fetch-site")) {
+        return next.run(request).await;
+    }
+    Refusal::new(Code::OriginNotAllowed, "operators' requests come from tools and not from web pages").into_response()
 }
 
 /// The door's metrics and those of every media node of the PoP that answers, as one exposition.
@@ -46,14 +62,13 @@ async fn metrics(State(door): State<Arc<Door>>) -> ([(HeaderName, &'static str);
     ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text)
 }
 
-/// Whether a new session would find its place here.
+/// Whether a new session would be placed: the door takes it and a media node is there for it. A PoP that is full is
+/// ready: its load says so to those who choose, and taking its doors out would end nothing but their resumes.
 async fn ready(State(door): State<Arc<Door>>) -> impl IntoResponse {
-    if door.is_draining() {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
-    } else if !door.nodes.any_up() {
-        (StatusCode::SERVICE_UNAVAILABLE, "no media node can be reached\n")
-    } else {
-        (StatusCode::OK, "ready\n")
+    match door.takes_sessions() {
+        Ok(()) => (StatusCode::OK, "ready\n"),
+        Err(NoPlace::Draining) => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        Err(NoPlace::Down) => (StatusCode::SERVICE_UNAVAILABLE, "no media node can be reached\n"),
     }
 }
 
@@ -65,7 +80,9 @@ enum PerNode<T> {
     Failed { error: String },
 }
 
-/// Takes no new sessions from now on, and has the media nodes ask their clients to move.
+/// Drains the PoP, not this door alone: it takes no new sessions from now on, and neither do the PoP's media nodes,
+/// which ask their clients to move. Nodes drain until they are restarted; a door of the PoP that starts in between is
+/// not ready. A door alone is taken out by ending it: media flows on, and its clients resume at another.
 async fn drain(State(door): State<Arc<Door>>) -> Json<BTreeMap<NodeId, PerNode<NodeStatus>>> {
     door.drain();
     tracing::info!("draining: new sessions are refused from now on");

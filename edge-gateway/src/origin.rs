@@ -4,7 +4,7 @@
 //! the WebSocket included: CORS alone would not stop a foreign page from opening one. Programs that are no browsers
 //! send no `Origin`; the token protects against those.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::Ipv6Addr};
 
 use axum::http::Uri;
 
@@ -44,15 +44,38 @@ pub(crate) fn normal_form(text: &str) -> Result<String, InvalidOrigin> {
         return Err(invalid());
     }
     let host = authority.host().to_ascii_lowercase();
+    if !is_plain_host(&host) {
+        return Err(invalid());
+    }
     Ok(match authority.port_u16().filter(|port| *port != own_port) {
         Some(port) => format!("{scheme}://{host}:{port}"),
         None => format!("{scheme}://{host}"),
     })
 }
 
+/// A name or an address, of the characters that these have. A URI's authority may have more (RFC 3986 section 3.2.2),
+/// among them `;` and `,`, with which an origin would write directives of its own into a Content-Security-Policy.
+fn is_plain_host(host: &str) -> bool {
+    match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => host.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-'),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Would write a directive, a policy or a source of its own into a Content-Security-Policy.
+    const INTO_A_POLICY: [&str; 7] = [
+        "https://evil.example;script-src-elem",
+        "https://evil.example,default-src",
+        "https://evil.example'unsafe-inline'",
+        "https://*.example",
+        "https://a_b$c.example",
+        "https://[::1;script-src]",
+        "https://[v1.a;b]",
+    ];
 
     #[test]
     fn configured_origins_take_the_form_browsers_send() {
@@ -66,6 +89,8 @@ mod tests {
         }
         for bad in
             ["", "call.example.org", "https://a/b", "ftp://a", "https://u@a", "https://a?q", "null", "*", "https://"]
+                .into_iter()
+                .chain(INTO_A_POLICY)
         {
             assert!(normal_form(bad).is_err(), "{bad:?} was taken");
         }

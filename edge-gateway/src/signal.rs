@@ -3,7 +3,7 @@
 //! The door keeps nothing of a session: it checks who is there, opens a stream to the media node, and then hands
 //! messages on in both directions as they are. So a door may die at any time: media flows on, the client opens another
 //! socket and resumes. A token is checked when a socket opens; one that expires later ends nothing, but the next socket
-//! needs a valid one.
+//! needs a valid one: clients renew theirs in time (`http::guests`).
 
 mod close;
 mod inbound;
@@ -32,6 +32,7 @@ pub(crate) use self::close::Close;
 use self::inbound::{Inbound, Unusable};
 use crate::{
     door::Door,
+    limits::Holding,
     problem::Refusal,
     session::{self, NodeSession},
 };
@@ -50,8 +51,11 @@ const NODE_STALL: Duration = Duration::from_secs(5);
 /// How long a client is given to take the last messages and the close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// What a socket takes up while it is open: one of all that there may be, and one of its network's.
+pub(crate) type Place = (OwnedSemaphorePermit, Holding);
+
 /// Serves one socket. `token` is the one offered as a subprotocol, if any.
-pub(crate) async fn serve(door: Arc<Door>, socket: WebSocket, token: Option<Secret>, _place: OwnedSemaphorePermit) {
+pub(crate) async fn serve(door: Arc<Door>, socket: WebSocket, token: Option<Secret>, _place: Place) {
     let _open = Open::new(&door.metrics.sockets);
     let (sink, stream) = socket.split();
     let (out, queue) = mpsc::channel(OUTGOING);

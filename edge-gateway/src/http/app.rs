@@ -105,7 +105,7 @@ async fn serve(State(door): State<Arc<Door>>, request: Request) -> Response {
         _ => return super::not_found(path).into_response(),
     };
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return super::method_not_allowed().await.into_response();
+        return ([(header::ALLOW, "GET, HEAD")], super::method_not_allowed().await).into_response();
     }
     let policy = app.policy(&door);
     let mut response = app.answer(request).await;

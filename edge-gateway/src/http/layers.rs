@@ -1,4 +1,4 @@
-//! What every request passes: metrics, a net for panics, the pace of its network; and under `/v1` CORS, the list of
+//! What every request passes: metrics, CORS, a net for panics, the pace of its network; and under `/v1` the list of
 //! origins and a deadline.
 
 use std::{any::Any, sync::Arc, time::Duration};

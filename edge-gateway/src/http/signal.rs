@@ -36,6 +36,11 @@ pub(super) async fn open(
     let mut upgrade = upgrade.map_err(|rejection| Refusal::new(Code::InvalidRequest, rejection.body_text()))?;
     door.limits.joins.take(caller.address).map_err(Refusal::rate_limited)?;
     let token = negotiate(&mut upgrade)?;
+    let crowded = || {
+        let most = door.config.limits.sockets_per_network;
+        Refusal::new(Code::RateLimited, format!("this network has {most} sockets open here, as many as it may"))
+    };
+    let of_network = door.sockets_of.take(caller.address).ok_or_else(crowded)?;
     let full = |_| Refusal::new(Code::Unavailable, "this door has as many sockets as it may; join through another PoP");
     let place = door.sockets.clone().try_acquire_owned().map_err(full)?;
     Ok(upgrade
@@ -43,7 +48,7 @@ pub(super) async fn open(
         .write_buffer_size(0)
         .max_message_size(MAX_MESSAGE_BYTES)
         .max_frame_size(MAX_MESSAGE_BYTES)
-        .on_upgrade(move |socket| signal::serve(door, socket, token, place)))
+        .on_upgrade(move |socket| signal::serve(door, socket, token, (place, of_network))))
 }
 refusals!(Refusals: InvalidRequest, UnsupportedVersion);
 

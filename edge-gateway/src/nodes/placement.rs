@@ -1,10 +1,12 @@
 //! Which media node takes a room: rendezvous hashing, so that every door of a PoP answers alike without talking to
 //! the others, and a node that goes takes only its own rooms with it.
+//!
+//! A full node ([`FULL_LOAD`]) is passed over while another is not, also by newcomers of a room that it already has: a
+//! door does not know which rooms a node has. Such a room goes on at its next node too, and the relay joins the two.
+//! When all are full, newcomers go where they would if none were, and the node takes them into what it keeps back or
+//! says that it has as many participants as it may have.
 
-use isthmus_protocol::{NodeId, RoomId};
-
-/// A node at or above this load (0 to 1) takes no further rooms. The rest is for the rooms it already has.
-pub(crate) const LOAD_BOUND: f64 = 0.9;
+use isthmus_protocol::{NodeId, RoomId, pops::FULL_LOAD};
 
 /// What is known of a node when a room is placed.
 #[derive(Debug, Clone, Copy)]
@@ -28,31 +30,28 @@ pub(crate) enum NoPlace {
     /// Every node that can be reached drains.
     #[error("this PoP is draining; join through another")]
     Draining,
-    /// Every node that can be reached and does not drain is full.
-    #[error("every media node of this PoP is at its load bound; join through another PoP")]
-    Full,
 }
 
-/// The node that takes `room`: of those that are up, not draining and below [`LOAD_BOUND`], the one with the highest
-/// weight for the room.
+/// The nodes that take newcomers: those that are up and do not drain. There is one at least.
+pub(crate) fn open<'a>(candidates: impl IntoIterator<Item = Candidate<'a>>) -> Result<Vec<Candidate<'a>>, NoPlace> {
+    let up = candidates.into_iter().filter(|candidate| candidate.up);
+    let (draining, open): (Vec<_>, Vec<_>) = up.partition(|candidate| candidate.draining);
+    match (open.is_empty(), draining.is_empty()) {
+        (false, _) => Ok(open),
+        (true, false) => Err(NoPlace::Draining),
+        (true, true) => Err(NoPlace::Down),
+    }
+}
+
+/// The node that takes `room`: of those that are open, and not full if one is not, the one with the highest weight for
+/// the room.
 pub(crate) fn place<'a>(
     room: &RoomId,
     candidates: impl IntoIterator<Item = Candidate<'a>>,
 ) -> Result<&'a NodeId, NoPlace> {
-    let mut reason = NoPlace::Down;
-    let mut best: Option<(u64, &NodeId)> = None;
-    for candidate in candidates.into_iter().filter(|candidate| candidate.up) {
-        if candidate.draining {
-            if reason == NoPlace::Down {
-                reason = NoPlace::Draining;
-            }
-        } else if candidate.load >= LOAD_BOUND {
-            reason = NoPlace::Full;
-        } else {
-            best = best.max(Some((weight(room, candidate.node), candidate.node)));
-        }
-    }
-    best.map(|(_, node)| node).ok_or(reason)
+    let open = open(candidates)?.into_iter();
+    let best = open.max_by_key(|candidate| (candidate.load < FULL_LOAD, weight(room, candidate.node), candidate.node));
+    best.map(|candidate| candidate.node).ok_or(NoPlace::Down)
 }
 
 /// A number that every door computes alike for a room and a node: FNV-1a over both names, then the finalizer of
@@ -101,10 +100,23 @@ mod tests {
         };
         assert_eq!(both(|c| c.up = false), Err(NoPlace::Down));
         assert_eq!(both(|c| c.draining = true), Err(NoPlace::Draining));
-        assert_eq!(both(|c| c.load = 0.95), Err(NoPlace::Full));
         assert_eq!(place(&room(1), []), Err(NoPlace::Down));
-        let mixed = [Candidate { draining: true, ..idle(&nodes[0]) }, Candidate { load: 1.0, ..idle(&nodes[1]) }];
-        assert_eq!(place(&room(1), mixed), Err(NoPlace::Full), "a full node is the better hope");
+        let mixed = [Candidate { draining: true, ..idle(&nodes[0]) }, Candidate { up: false, ..idle(&nodes[1]) }];
+        assert_eq!(place(&room(1), mixed), Err(NoPlace::Draining), "what can be reached drains");
+    }
+
+    #[test]
+    fn a_full_node_is_passed_over_while_another_is_not_and_otherwise_refuses_for_itself() {
+        let nodes = nodes(3);
+        let own = place(&room(1), nodes.iter().map(idle)).expect("a node");
+        let full = |all: bool| {
+            let load = move |node: &NodeId| if all || node == own { FULL_LOAD } else { 0.8 };
+            nodes.iter().map(move |node| Candidate { load: load(node), ..idle(node) })
+        };
+        assert_ne!(place(&room(1), full(false)), Ok(own));
+        assert_eq!(place(&room(1), full(true)), Ok(own), "the room goes on where it is");
+        let nonsense = nodes.iter().map(|node| Candidate { load: f64::NAN, ..idle(node) });
+        assert_eq!(place(&room(1), nonsense), Ok(own), "a load that is no number is full");
     }
 
     #[test]

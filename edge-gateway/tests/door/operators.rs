@@ -45,6 +45,45 @@ async fn health_rooms_and_joins_are_told() {
 }
 
 #[tokio::test]
+async fn a_door_in_front_of_draining_nodes_is_not_ready_although_it_drains_nothing_itself() {
+    let stage = Stage::new();
+    let (mut node, door) = stage.usual().await;
+    door.client.post(format!("http://{}/drain", door.ops)).send().await.expect("an answer");
+    node.heard(|heard| (*heard == Heard::Drain(1)).then_some(())).await;
+    door.stop().await;
+
+    let door = stage.door_that_starts(stage.config(&[&node])).await;
+    assert_eq!(door.until_it_says("draining").await, 503, "nobody can join here");
+}
+
+#[tokio::test]
+async fn a_web_page_cannot_drain_a_pop() {
+    let stage = Stage::new();
+    let (_node, door) = stage.usual().await;
+    let drain = |header: &'static str, value: &'static str| {
+        door.client.post(format!("http://{}/drain", door.ops)).header(header, value).send()
+    };
+    for (header, value) in [
+        ("origin", "https://evil.example"),
+        ("origin", "null"),
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-origin"),
+        ("sec-fetch-site", "none"),
+    ] {
+        let response = drain(header, value).await.expect("an answer");
+        assert_eq!(refused(response, 403).await, Code::OriginNotAllowed, "{header}: {value}");
+    }
+    assert_eq!(door.ops("/readyz").await.status(), 200, "a page drained it");
+    let read = |header: &'static str, value: &'static str| {
+        door.client.get(format!("http://{}/debug/rooms", door.ops)).header(header, value).send()
+    };
+    let followed = read("sec-fetch-site", "cross-site").await.expect("an answer");
+    assert_eq!(followed.status(), 200, "a person may follow a link");
+    let fetched = read("origin", "https://evil.example").await.expect("an answer");
+    assert_eq!(refused(fetched, 403).await, Code::OriginNotAllowed, "a page may not");
+}
+
+#[tokio::test]
 async fn a_draining_door_sends_newcomers_elsewhere() {
     let stage = Stage::new();
     let (mut node, door) = stage.usual().await;

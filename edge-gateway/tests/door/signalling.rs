@@ -106,6 +106,29 @@ async fn joined(stage: &Stage, door: &RunningDoor, grants: Grants) -> (Socket, W
 }
 
 #[tokio::test]
+async fn a_network_has_so_many_sockets_and_a_new_one_when_one_closes() {
+    let stage = Stage::new();
+    let node = stage.node("panama-sfu-1");
+    let mut config = stage.config(&[&node]);
+    config.limits.sockets_per_network = 2;
+    let door = stage.door(config).await;
+    let (first, _) = joined(&stage, &door, BOTH).await;
+    let (mut second, _) = joined(&stage, &door, BOTH).await;
+    let problem = refused_upgrade(&door, &[]).await;
+    assert_eq!((problem.code, problem.status), (Code::RateLimited, 429));
+    assert!(second.answers().await, "those that are open are not touched");
+    drop(first);
+    door.until_measured("isthmus_signal_sockets", &[], "1").await;
+    // The gauge is set down just before the place is free.
+    let again = async {
+        while connect_async(request(&door, &[])).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(SOON, again).await.expect("a place is free again");
+}
+
+#[tokio::test]
 async fn messages_go_to_the_node_and_back_unchanged() {
     let stage = Stage::new();
     let (mut node, door) = stage.usual().await;

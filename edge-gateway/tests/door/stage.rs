@@ -28,10 +28,10 @@ use isthmus_relay::{
     Credentials, DevelopmentCa, Endpoint, FrameReceiver, FrameSender, FromDoor, Mesh, PeerIdentity, Role,
 };
 use prometheus::Registry;
-use reqwest::{Client, RequestBuilder, Response};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use tempfile::TempDir;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     task::JoinHandle,
     time::timeout,
 };
@@ -111,6 +111,7 @@ impl Stage {
             sessions: Mutex::default(),
             log,
             draining: AtomicBool::new(false),
+            slow: Semaphore::new(0),
         });
         let mesh = Mesh::start(endpoint, peers, doors, |_| {}, metrics);
         tokio::spawn(script.clone().serve(from_doors));
@@ -150,6 +151,7 @@ impl Stage {
             guests: Guests { allowed: true, token_ttl_s: 60 },
             limits: Limits::default(),
             trusted_proxies: Vec::new(),
+            cloudfront: false,
             drain_deadline_s: 1,
             development: Some(Development { as_if: vec![as_if] }),
         }
@@ -157,6 +159,13 @@ impl Stage {
 
     /// A door that is ready.
     pub(crate) async fn door(&self, config: Config) -> RunningDoor {
+        let door = self.door_that_starts(config).await;
+        door.until_ready().await;
+        door
+    }
+
+    /// A door that listens.
+    pub(crate) async fn door_that_starts(&self, config: Config) -> RunningDoor {
         let credentials = self.credentials(Role::Door, "panama-door-1");
         let nowhere = isthmus_directory::Config::embedded(self.pop.clone(), "http://127.0.0.1:9");
         let metrics = isthmus_directory::Metrics::new(&Registry::new()).expect("metrics");
@@ -169,9 +178,7 @@ impl Stage {
             Gateway::bind(config, &credentials, directory, registry, shutdown.clone()).expect("the door starts");
         let (public, ops) = (gateway.public_addr(), gateway.ops_addr());
         let task = tokio::spawn(gateway.serve());
-        let door = RunningDoor { public, ops, shutdown, task, client: Client::new() };
-        door.until_ready().await;
-        door
+        RunningDoor { public, ops, shutdown, task, client: Client::new() }
     }
 
     /// A node and a door in front of it.
@@ -209,12 +216,32 @@ impl RunningDoor {
     }
 
     pub(crate) async fn until_ready(&self) {
-        let ready = async {
-            while self.ops("/readyz").await.status() != 200 {
+        self.until_it_says("ready").await;
+    }
+
+    /// Waits until `/readyz` says `word`.
+    pub(crate) async fn until_it_says(&self, word: &str) -> StatusCode {
+        let said = async {
+            loop {
+                let response = self.ops("/readyz").await;
+                let status = response.status();
+                if response.text().await.is_ok_and(|text| text.trim() == word) {
+                    return status;
+                }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(SOON, ready).await.expect("the door gets ready");
+        timeout(SOON, said).await.unwrap_or_else(|_| panic!("the door does not say {word}"))
+    }
+
+    /// Waits until the metrics have this sample.
+    pub(crate) async fn until_measured(&self, name: &str, labels: &[(&str, &str)], value: &str) {
+        let measured = async {
+            while !has_sample(&self.ops("/metrics").await.text().await.expect("text"), name, labels, value) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(SOON, measured).await.unwrap_or_else(|_| panic!("{name} {labels:?} is not {value}"));
     }
 
     /// Stops it in good order and waits until it has stopped.
@@ -266,6 +293,8 @@ pub(crate) struct Script {
     sessions: Mutex<HashMap<ParticipantId, (RoomId, String)>>,
     log: mpsc::UnboundedSender<Heard>,
     draining: AtomicBool,
+    /// A permit for each answer to an offer with `a=slow`.
+    slow: Semaphore,
 }
 
 impl ScriptedNode {
@@ -296,6 +325,11 @@ impl ScriptedNode {
             _ => None,
         })
         .await
+    }
+
+    /// Lets the answers go that offers with `a=slow` wait for.
+    pub(crate) fn answer_slow_offers(&self) {
+        self.script.slow.add_permits(100);
     }
 
     /// How many stays stand.
@@ -368,6 +402,9 @@ impl Script {
             let _ = self.log.send(Heard::Message(participant.clone(), message.clone()));
             if matches!(message, ClientMessage::View { .. }) {
                 flood(&mut sender).await;
+            }
+            if matches!(&message, ClientMessage::Offer { sdp, .. } if sdp.contains("a=slow")) {
+                self.slow.acquire().await.expect("never closed").forget();
             }
             let leaves = message == ClientMessage::Leave;
             if let Some(reply) = self.reply(&participant, message) {

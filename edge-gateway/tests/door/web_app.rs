@@ -45,7 +45,9 @@ async fn pages_are_asked_for_again_and_hashed_files_are_kept() {
     }
     let escaped = door.get("/%2e%2e/private.pem").send().await.expect("an answer");
     assert!(!escaped.text().await.expect("text").contains("PRIVATE KEY"));
-    assert_eq!(refused(door.post("/").send().await.expect("an answer"), 405).await, Code::MethodNotAllowed);
+    let posted = door.post("/").send().await.expect("an answer");
+    assert_eq!(posted.headers()["allow"], "GET, HEAD");
+    assert_eq!(refused(posted, 405).await, Code::MethodNotAllowed);
 }
 
 #[tokio::test]
