@@ -62,16 +62,16 @@ impl Tokens {
         }
     }
 
-    /// A token for a guest, if this door may issue any.
-    pub(crate) fn issue_for_guest(
+    /// A token, if this door may issue any.
+    pub(crate) fn issue(
         &self,
         room: &RoomId,
         identity: &str,
         name: &str,
+        grants: Grants,
         now_s: u64,
         ttl_s: u32,
     ) -> Option<Result<String, TokenError>> {
-        let grants = Grants { publish: true, subscribe: true };
         self.issuer.as_ref().map(|issuer| issuer.issue(room, identity, name, grants, now_s, ttl_s.into()))
     }
 }

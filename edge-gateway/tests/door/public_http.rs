@@ -1,11 +1,18 @@
 //! What holds for every public resource.
 
+use std::time::Duration;
+
 use isthmus_edge_gateway::config::{Allowance, Tls};
-use isthmus_protocol::{guest::GuestToken, problem::Code};
+use isthmus_protocol::{guest::GuestToken, node::Intent, problem::Code, token::Grants};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
 
-use crate::stage::{APP, Stage, refused};
+use crate::stage::{APP, BOTH, SOON, Stage, now_s, offer, refused, room};
 
 #[tokio::test]
 async fn a_guest_gets_a_token_for_the_one_room() {
@@ -37,8 +44,11 @@ async fn a_door_without_guests_says_so() {
     let mut config = stage.config(&[&node]);
     config.guests.allowed = false;
     let door = stage.door(config).await;
-    let response = door.post("/v1/rooms/demo/guests").json(&json!({"name": "Ana"})).send().await.expect("an answer");
+    let request = || door.post("/v1/rooms/demo/guests").json(&json!({"name": "Ana"}));
+    let response = request().send().await.expect("an answer");
     assert_eq!(refused(response, 403).await, Code::Forbidden);
+    let renewal = request().bearer_auth(stage.token("demo", "ana", BOTH)).send().await.expect("an answer");
+    assert_eq!(refused(renewal, 403).await, Code::Forbidden, "who issued the token issues the next");
 }
 
 #[tokio::test]
@@ -63,6 +73,123 @@ async fn a_network_that_asks_too_often_is_told_when_to_come_back() {
     assert_eq!(refusal.headers()["retry-after"], "1");
     assert_eq!(refused(refusal, 429).await, Code::RateLimited);
     assert_eq!(door.get("/v1/ping").send().await.expect("an answer").status(), 204, "another allowance was taken");
+}
+
+#[tokio::test]
+async fn a_network_has_so_many_connections_and_a_new_one_when_one_ends() {
+    let stage = Stage::new();
+    let node = stage.node("panama-sfu-1");
+    let mut config = stage.config(&[&node]);
+    config.limits.connections_per_network = 2;
+    let door = stage.door(config).await;
+    let ping = async || {
+        let mut connection = TcpStream::connect(door.public).await.expect("the listener is there");
+        // Of a connection that was closed at once either may fail, or the answer be empty.
+        let request = b"GET /v1/ping HTTP/1.1\r\nhost: door\r\n\r\n";
+        let sent = connection.write_all(request).await;
+        let mut answer = [0; 12];
+        let read = match sent {
+            Ok(()) => connection.read_exact(&mut answer).await,
+            Err(error) => Err(error),
+        };
+        (read.is_ok_and(|_| &answer == b"HTTP/1.1 204")).then_some(connection)
+    };
+    let first = ping().await.expect("the first is served");
+    let _second = ping().await.expect("the second is served");
+    assert!(ping().await.is_none(), "a third was served");
+    door.until_measured("isthmus_drops_total", &[("reason", "connections_full")], "1").await;
+    drop(first);
+    let again = async {
+        while ping().await.is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(SOON, again).await.expect("the door notices that one has ended");
+}
+
+#[tokio::test]
+async fn pages_can_read_every_refusal() {
+    let stage = Stage::new();
+    let node = stage.node("panama-sfu-1");
+    let mut config = stage.config(&[&node]);
+    config.limits.requests = Allowance::new(20, 1);
+    let door = stage.door(config).await;
+    let nothing = door.get("/v1/nothing").header("origin", APP).send().await.expect("an answer");
+    assert_eq!(nothing.headers()["access-control-allow-origin"], APP);
+    assert_eq!(refused(nothing, 404).await, Code::NotFound);
+    let mut paced = None;
+    for _ in 0..200 {
+        let response = door.get("/v1/ping").header("origin", APP).send().await.expect("an answer");
+        if response.status() != 204 {
+            paced = Some(response);
+            break;
+        }
+    }
+    let paced = paced.expect("nobody was told to wait");
+    assert_eq!(paced.headers()["access-control-allow-origin"], APP, "a page takes this PoP for unreachable");
+    let readable = paced.headers()["access-control-expose-headers"].to_str().expect("text");
+    assert!(readable.contains("retry-after"), "{readable}");
+    assert_eq!(refused(paced, 429).await, Code::RateLimited);
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_for_whom_it_was_while_it_is_valid() {
+    let stage = Stage::new();
+    let (mut node, door) = stage.usual().await;
+    let renew = |room: &str, token: &str| {
+        door.post(&format!("/v1/rooms/{room}/guests")).bearer_auth(token).json(&json!({"name": "Eve"})).send()
+    };
+    let first = door.post("/v1/rooms/demo/guests").json(&json!({"name": "Ana"})).send().await.expect("an answer");
+    let first: GuestToken = first.json().await.expect("a token");
+    let response = renew("demo", &first.token).await.expect("an answer");
+    assert_eq!((response.status().as_u16(), response.headers()["cache-control"].as_bytes()), (201, &b"no-store"[..]));
+    let second: GuestToken = response.json().await.expect("a token");
+    assert_eq!((second.room.as_str(), second.expires_in_s), ("demo", 60));
+    let watcher =
+        stage.issuer.issue(&room("demo"), "max", "Max", Grants { publish: false, subscribe: true }, now_s(), 30);
+    let watcher: GuestToken =
+        renew("demo", &watcher.expect("a token")).await.expect("an answer").json().await.expect("a token");
+
+    let publish = |token: &str| {
+        let request = door.post("/v1/rooms/demo/whip").bearer_auth(token).header("content-type", "application/sdp");
+        request.body(offer("sendonly")).send()
+    };
+    let mut who = Vec::new();
+    for token in [&first.token, &second.token] {
+        assert_eq!(publish(token).await.expect("an answer").status(), 201);
+        let session = node.heard_session().await;
+        let Intent::Join { name, .. } = session.intent else { panic!("not a join") };
+        who.push((session.identity, name));
+    }
+    assert_eq!(who[0], who[1], "renewing made another person");
+    assert_eq!(who[0].1, "Ana", "renewing changed the name");
+    let more = publish(&watcher.token).await.expect("an answer");
+    assert_eq!(refused(more, 403).await, Code::Forbidden, "renewing gave more than the token had");
+}
+
+#[tokio::test]
+async fn what_is_no_valid_token_of_the_room_is_not_renewed() {
+    let stage = Stage::new();
+    let (_node, door) = stage.usual().await;
+    let issue =
+        |name: &str, from_s: u64| stage.issuer.issue(&room(name), "ana", "Ana", BOTH, from_s, 60).expect("a token");
+    let valid = issue("demo", now_s());
+    let (header, rest) = valid.split_once('.').expect("a token");
+    // {"alg":"none","typ":"isthmus-room+jwt","kid":"k1"}
+    let none = "eyJhbGciOiJub25lIiwidHlwIjoiaXN0aG11cy1yb29tK2p3dCIsImtpZCI6ImsxIn0";
+    // {"alg":"HS256","typ":"isthmus-room+jwt","kid":"k1"}
+    let hs256 = "eyJhbGciOiJIUzI1NiIsInR5cCI6ImlzdGhtdXMtcm9vbStqd3QiLCJraWQiOiJrMSJ9";
+    for (token, status, code) in [
+        (issue("demo", now_s() - 3600), 401, Code::TokenExpired),
+        (issue("elsewhere", now_s()), 403, Code::Forbidden),
+        (format!("{none}.{rest}"), 401, Code::Unauthorized),
+        (format!("{hs256}.{rest}"), 401, Code::Unauthorized),
+        (format!("{header}.{rest}x"), 401, Code::Unauthorized),
+        (String::new(), 401, Code::Unauthorized),
+    ] {
+        let request = door.post("/v1/rooms/demo/guests").bearer_auth(&token).json(&json!({"name": "Eve"}));
+        assert_eq!(refused(request.send().await.expect("an answer"), status).await, code, "{token}");
+    }
 }
 
 #[tokio::test]
