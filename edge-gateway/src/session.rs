@@ -10,13 +10,16 @@ use isthmus_protocol::{
     token::{Claims, Grants},
 };
 use isthmus_relay::{FrameReceiver, FrameSender, NodeClient, RelayError};
-use tokio::time::timeout;
+use tokio::{sync::oneshot, time::timeout};
 
 use crate::{door::Door, nodes::NoPlace, problem::Refusal, sdp::Directions};
 
 /// How long a media node has for its first word on a session, and for an answer to an offer. Below the 4 s after
 /// which the web app tries the next PoP.
 pub(crate) const NODE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a node has to end its side of a stream that the door has ended.
+const DETACH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A session that stands at a media node: one QUIC stream.
 pub(crate) struct NodeSession {
@@ -26,6 +29,43 @@ pub(crate) struct NodeSession {
     pub(crate) sender: FrameSender<ClientMessage>,
     /// From the node.
     pub(crate) receiver: FrameReceiver<ServerMessage>,
+}
+
+impl NodeSession {
+    /// Lets go of the stream. The session stays at its node, which has taken in everything once its side ends too.
+    pub(crate) async fn detach(self) {
+        let Self { sender, mut receiver, .. } = self;
+        let detached = async {
+            sender.finish().await;
+            while let Ok(Some(_)) = receiver.receive().await {}
+        };
+        let _ = timeout(DETACH_TIMEOUT, detached).await;
+    }
+
+    /// Ends the session itself.
+    pub(crate) async fn leave(mut self) {
+        // A stream that is lost already needs no goodbye: the node ends a session without media by itself.
+        let _ = self.sender.send(&ClientMessage::Leave).await;
+        self.detach().await;
+    }
+}
+
+/// Does `work` to its end although whoever waits for it may go away meanwhile: a client hangs up, a deadline passes.
+/// Then `undo` takes back what came of it, or somebody would stand in a room whom nobody knows of.
+pub(crate) async fn see_through<T, W, U>(work: W, undo: impl FnOnce(T) -> U + Send + 'static) -> Result<T, Refusal>
+where
+    T: Send + 'static,
+    W: Future<Output = Result<T, Refusal>> + Send + 'static,
+    U: Future<Output = ()> + Send,
+{
+    let (tell, told) = oneshot::channel();
+    tokio::spawn(async move {
+        if let Err(Ok(done)) = tell.send(work.await) {
+            undo(done).await;
+        }
+    });
+    told.await
+        .unwrap_or_else(|_| Err(Refusal::new(Code::Internal, "joining ended with a fault in the door; try again")))
 }
 
 impl Door {
@@ -42,9 +82,7 @@ impl Door {
         grants: Grants,
         intent: Intent,
     ) -> Result<(NodeId, NodeSession), Refusal> {
-        if self.is_draining() {
-            return Err(Refusal::new(Code::Draining, NoPlace::Draining.to_string()));
-        }
+        self.takes_sessions()?;
         let client = self.nodes.place(&claims.room)?;
         let session = Session { room: claims.room.clone(), identity: claims.sub.clone(), grants, intent };
         Ok((client.node().clone(), self.open_session(client, session).await?))
@@ -115,7 +153,7 @@ impl From<NoPlace> for Refusal {
     fn from(no_place: NoPlace) -> Self {
         let code = match no_place {
             NoPlace::Draining => Code::Draining,
-            NoPlace::Down | NoPlace::Full => Code::Unavailable,
+            NoPlace::Down => Code::Unavailable,
         };
         Self::new(code, no_place.to_string())
     }

@@ -7,7 +7,7 @@
 
 mod offers;
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use axum::{
     http::{HeaderMap, HeaderName, StatusCode, header},
@@ -35,12 +35,10 @@ use crate::{
     problem::Refusal,
     sdp::{self, Directions},
     sdpfrag::{self, Fragment},
-    session::{NODE_TIMEOUT, NodeSession, display_name, next},
+    session::{NODE_TIMEOUT, NodeSession, display_name, next, see_through},
 };
 
 const SDP: &str = "application/sdp";
-/// How long a node has to end its side of a stream that the door has ended.
-const DETACH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Which of the two protocols.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +88,7 @@ pub(super) struct SessionPath {
 
 /// `POST`: joins with an offer.
 pub(super) async fn begin(
-    door: &Door,
+    door: &Arc<Door>,
     kind: Kind,
     caller: Caller,
     room: &RoomId,
@@ -108,16 +106,32 @@ pub(super) async fn begin(
     let participant = door.new_participant();
     let name = display_name(&claims, "")?;
     let intent = Intent::Join { participant: participant.clone(), name, replaces: None, media_only: true };
-    let (node, mut session) = door.join(&claims, grants, intent).await?;
     let offer = Offer::first(offer);
-    let answer = match answer_to(&mut session, &offer).await {
-        Ok(answer) => answer,
-        Err(refusal) => {
-            leave(session).await;
-            return Err(refusal);
+    let joining = {
+        let (door, claims, offer) = (door.clone(), claims.clone(), offer.clone());
+        async move {
+            let (node, mut session) = door.join(&claims, grants, intent).await?;
+            match answer_to(&mut session, &offer).await {
+                Ok(answer) => {
+                    session.detach().await;
+                    Ok((node, answer))
+                }
+                Err(refusal) => {
+                    session.leave().await;
+                    Err(refusal)
+                }
+            }
         }
     };
-    detach(session).await;
+    let leaving = {
+        let (door, participant) = (door.clone(), participant.clone());
+        |(node, _)| async move {
+            if let Ok(session) = door.resume(&claims, &node, participant).await {
+                session.leave().await;
+            }
+        }
+    };
+    let (node, answer) = see_through(joining, leaving).await?;
     let location = format!("/v1/rooms/{room}/{}/{node}/{participant}", kind.path());
     door.offers.keep(participant, offer);
     let headers: [(HeaderName, String); 4] = [
@@ -146,13 +160,13 @@ pub(super) async fn patch(
     match change {
         Change::Candidates => {
             trickle(&mut session, fragment).await?;
-            detach(session).await;
+            session.detach().await;
             Ok(StatusCode::NO_CONTENT.into_response())
         }
         Change::Restart { offer, entity_tag } => {
             let answer = answer_to(&mut session, &offer).await?;
             trickle(&mut session, fragment).await?;
-            detach(session).await;
+            session.detach().await;
             door.offers.keep(path.participant.clone(), offer);
             let headers = [(header::CONTENT_TYPE, sdpfrag::MEDIA_TYPE.to_owned()), (header::ETAG, entity_tag)];
             Ok((headers, sdpfrag::of_answer(&answer)).into_response())
@@ -164,7 +178,7 @@ pub(super) async fn patch(
 pub(super) async fn end(door: &Door, path: &SessionPath, headers: &HeaderMap) -> Result<StatusCode, Refusal> {
     let claims = door.authorise(bearer(headers)?, &path.room)?;
     let session = door.resume(&claims, &path.node, path.participant.clone()).await?;
-    leave(session).await;
+    session.leave().await;
     door.offers.forget(&path.participant);
     Ok(StatusCode::OK)
 }
@@ -185,10 +199,12 @@ impl Change {
         let credentials = fragment.credentials.as_ref();
         let sent_tag = credentials.map(|credentials| sdpfrag::entity_tag(&credentials.ufrag));
         let current_tag = offer.as_ref().and_then(|offer| sdpfrag::entity_tag_of_offer(&offer.sdp));
-        // Without the offer (the door was restarted, or it is another one) the fragment itself says its ICE session.
+        // Without the offer (the door was restarted, or it is another one) the fragment itself says its ICE session. If
+        // it does not (RFC 8840 lets it leave that out), nobody can say that the condition holds.
         let stands = current_tag.as_ref().or(sent_tag.as_ref());
-        if stands.is_some_and(|tag| !condition.matches(tag)) {
-            let detail = "If-Match names another ICE session than the one that stands";
+        let holds = *condition == IfMatch::Any || stands.is_some_and(|tag| condition.matches(tag));
+        if !holds {
+            let detail = "If-Match names another ICE session than the one that stands, or one that is not known here";
             return Err(Refusal::new(Code::Conflict, detail).with_status(StatusCode::PRECONDITION_FAILED));
         }
         let (Some(credentials), Some(entity_tag)) = (credentials, sent_tag) else {
@@ -240,23 +256,6 @@ async fn trickle(session: &mut NodeSession, fragment: Fragment) -> Result<(), Re
     Ok(())
 }
 
-/// Lets go of the stream. The session stays at its node, which has taken in everything once its side ends too.
-async fn detach(session: NodeSession) {
-    let NodeSession { sender, mut receiver, .. } = session;
-    let detached = async {
-        sender.finish().await;
-        while let Ok(Some(_)) = receiver.receive().await {}
-    };
-    let _ = timeout(DETACH_TIMEOUT, detached).await;
-}
-
-/// Ends the session itself.
-async fn leave(mut session: NodeSession) {
-    // A stream that is lost already needs no goodbye: the node ends a session without media by itself.
-    let _ = session.sender.send(&ClientMessage::Leave).await;
-    detach(session).await;
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -282,6 +281,8 @@ mod tests {
         }
         assert_eq!(change(&IfMatch::Tags("\"EsAw\""), BARE, Some(OFFER)), Ok(Change::Candidates));
         assert_eq!(change(&IfMatch::Tags("\"ysXw\""), BARE, Some(OFFER)), Err((412, Code::Conflict)));
+        let unknown = change(&IfMatch::Tags("\"EsAw\""), BARE, None);
+        assert_eq!(unknown, Err((412, Code::Conflict)), "nobody can say whose candidates these are");
     }
 
     #[test]

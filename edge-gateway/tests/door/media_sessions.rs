@@ -3,7 +3,7 @@
 use isthmus_protocol::{node::Intent, problem::Code, signal::ClientMessage, token::Grants};
 use reqwest::{Method, RequestBuilder, Response};
 
-use crate::stage::{ANSWER, BOTH, RunningDoor, Stage, offer, refused};
+use crate::stage::{ANSWER, BOTH, Heard, RunningDoor, Stage, offer, refused};
 
 const FRAGMENT: &str = "application/trickle-ice-sdpfrag";
 const CANDIDATE: &str = "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\na=ice-ufrag:EsAw\r\na=ice-pwd:P2uYro0UCOQ4zxjKXaWCBui1\r\na=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\na=end-of-candidates\r\n";
@@ -67,6 +67,24 @@ async fn an_encoder_publishes_trickles_restarts_ice_and_leaves() {
     assert_eq!(node.stays(), 0);
     let gone = delete(&token).send().await.expect("an answer");
     assert_eq!(refused(gone, 404).await, Code::SessionGone);
+}
+
+#[tokio::test]
+async fn who_hangs_up_while_joining_is_not_left_in_the_room() {
+    let stage = Stage::new();
+    let (mut node, door) = stage.usual().await;
+    let token = stage.token("demo", "encoder", BOTH);
+    let request = door.post("/v1/rooms/demo/whip").bearer_auth(token).header("content-type", "application/sdp");
+    let request = tokio::spawn(request.body(offer("sendonly") + "a=slow\r\n").send());
+    assert!(matches!(node.heard_message().await, ClientMessage::Offer { .. }));
+    request.abort();
+    assert!(request.await.expect_err("it was under way").is_cancelled());
+    // The door has to notice before the node answers: otherwise this would test nothing.
+    door.until_measured("isthmus_http_request_seconds_count", &[("route", "/v1/rooms/{room}/whip")], "1").await;
+    node.answer_slow_offers();
+    assert_eq!(node.heard_message().await, ClientMessage::Leave);
+    node.heard(|heard| matches!(heard, Heard::Detached(_)).then_some(())).await;
+    assert_eq!(node.stays(), 0);
 }
 
 #[tokio::test]
