@@ -43,9 +43,12 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 const PING_EVERY: Duration = Duration::from_secs(15);
 /// After so long without a message or pong the client is taken for gone: two pings unanswered.
 const IDLE_AFTER: Duration = Duration::from_secs(40);
-/// Messages for the client that wait for its socket: the roster of a large room in one burst. Full: the socket is closed
-/// with [`Close::TooSlow`], and the client resumes with everything as it is by then.
+/// Messages for the client that wait for its socket. Full: no more are taken from the media node, up to [`CLIENT_STALL`];
+/// then the socket is closed with [`Close::TooSlow`], and the client resumes with everything as it is by then.
 const OUTGOING: usize = 128;
+/// How long a client may take no message: a burst of news (a PoP with a hundred people of the room is gone) is no reason to
+/// cut off whoever reads on.
+const CLIENT_STALL: Duration = Duration::from_secs(5);
 /// How long a media node may take no message from a client before its stream is given up.
 const NODE_STALL: Duration = Duration::from_secs(5);
 /// How long a client is given to take the last messages and the close frame.
@@ -209,8 +212,9 @@ async fn client_to_node(
 async fn node_to_client(mut receiver: FrameReceiver<ServerMessage>, out: &mpsc::Sender<Message>) -> Close {
     loop {
         let Ok(Some(message)) = receiver.receive().await else { return Close::NodeLost };
-        if let Err(why) = queue(out, &message) {
-            return why;
+        let Ok(text) = serde_json::to_string(&message) else { return Close::NodeLost };
+        if !matches!(timeout(CLIENT_STALL, out.send(Message::Text(text.into()))).await, Ok(Ok(()))) {
+            return Close::TooSlow;
         }
         if matches!(message, ServerMessage::Ended { .. } | ServerMessage::Error { fatal: true, .. }) {
             return Close::Ended;
@@ -221,9 +225,8 @@ async fn node_to_client(mut receiver: FrameReceiver<ServerMessage>, out: &mpsc::
 async fn keep_alive(out: &mpsc::Sender<Message>) -> Close {
     loop {
         sleep(PING_EVERY).await;
-        if out.try_send(Message::Ping(bytes::Bytes::new())).is_err() {
-            return Close::TooSlow;
-        }
+        // A client that has messages to take needs no ping; whether it takes them is seen where they are sent.
+        let _ = out.try_send(Message::Ping(bytes::Bytes::new()));
     }
 }
 

@@ -18,7 +18,7 @@ use tokio_tungstenite::{
     tungstenite::{Error, Message, client::IntoClientRequest as _, http::Request},
 };
 
-use crate::stage::{APP, BOTH, Heard, RunningDoor, SOON, Stage, has_sample, now_s, offer, room};
+use crate::stage::{APP, BOTH, FLOOD, Heard, RunningDoor, SOON, Stage, has_sample, now_s, offer, room};
 
 struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
@@ -288,6 +288,18 @@ async fn a_client_that_does_not_listen_is_closed_and_not_buffered_for() {
         }
     };
     timeout(SOON, closed).await.expect("the socket is closed");
+}
+
+#[tokio::test]
+async fn a_burst_of_news_cuts_nobody_off_who_reads_on() {
+    let stage = Stage::new();
+    let (_node, door) = stage.usual().await;
+    let (mut socket, _) = joined(&stage, &door, BOTH).await;
+    socket.send(&ClientMessage::View { tiles: vec![] }).await;
+    for _ in 0..FLOOD {
+        socket.next().await.expect("one of the flood");
+    }
+    assert!(socket.answers().await);
 }
 
 #[tokio::test]

@@ -449,10 +449,13 @@ impl Script {
     }
 }
 
+/// Messages of a flood.
+pub(crate) const FLOOD: usize = 5_000;
+
 /// Says more than sockets and queues can hold for a client that does not listen.
 async fn flood(sender: &mut FrameSender<ServerMessage>) {
     let talk = ServerMessage::Error { code: Code::Conflict, detail: "x".repeat(20_000), fatal: false };
-    for _ in 0..5_000 {
+    for _ in 0..FLOOD {
         if sender.send(&talk).await.is_err() {
             return;
         }

@@ -80,7 +80,8 @@ fn gateway(pop: &Pop, pops: &[Pop], web: Option<&Path>) -> String {
     }
     // Everyone on this machine has one address: what is generous for a network would be little for a load test.
     text += "\n[gateway.limits]\njoins = { burst = 5000, per_second = 1000 }\nguests = { burst = 5000, per_second = 1000 }\n\
-             requests = { burst = 20000, per_second = 5000 }\nmeasurements = { burst = 5000, per_second = 1000 }\n";
+             requests = { burst = 20000, per_second = 5000 }\nmeasurements = { burst = 5000, per_second = 1000 }\n\
+             new_networks = { burst = 5000, per_second = 1000 }\nsockets_per_network = 20000\nconnections_per_network = 20000\n";
     text += "\n[gateway.guests]\nallowed = true\n\n[gateway.tokens]\nissuer = \"isthmus-development\"\n\
              trusted = [{ id = \"development\", public_key = \"tokens/public.pem\" }]\n\
              signing = { id = \"development\", private_key = \"tokens/private.pem\" }\n";
