@@ -22,6 +22,13 @@ test("one person has all of it, four on a wide screen have quarters", () => {
   expect(tileSize({ width: 1248, height: 704 }, 4, GAP)).toEqual({ width: 618, height: 348 });
 });
 
+test("four on a phone held upright are two by two, three on a wide screen are never cut to strips", () => {
+  const four = tileSize({ width: 358, height: 716 }, 4, GAP);
+  expect(four.width).toBe(175);
+  const three = tileSize({ width: 1408, height: 771 }, 3, GAP);
+  expect(three.width).toBeGreaterThanOrEqual(three.height);
+});
+
 test("an area not measured yet has no tiles", () => {
   expect(tileSize({ width: 0, height: 0 }, 3, GAP)).toEqual({ width: 0, height: 0 });
 });
