@@ -33,6 +33,19 @@ describe("a call", () => {
     expect(screen.getByRole("button", { name: "Connection: Zurich, 18 ms. Good connection" })).toBeDefined();
   });
 
+  test("does not call a connection good before there is one", async () => {
+    const connecting = { phase: "connecting", rttMs: undefined } as const;
+    await show(<RoomView call={call([], {}, connecting)} actions={actions()} />);
+    expect(screen.getByRole("button", { name: "Connection: Zurich. Connecting" })).toBeDefined();
+  });
+
+  test("says why a shared screen is not seen", async () => {
+    const sharing = person("Ana", { screen: { track: "t", media: undefined, hidden: "unsupported" } });
+    await show(<RoomView call={call([sharing])} actions={actions()} />);
+    const shared = screen.getByRole("figure", { name: "Screen of Ana" });
+    expect(within(shared).getByText(/this browser cannot show it/)).toBeDefined();
+  });
+
   test("shows people in their order, ourselves last, and who is muted", async () => {
     await show(<RoomView call={call([ANA, BEN])} actions={actions()} />);
     const tiles = screen.getAllByRole("figure");

@@ -2,9 +2,11 @@ import { useEffect } from "react";
 
 import type { CallSnapshot, Person, Picture } from "@/features/call/call";
 import { useSize } from "@/lib/use-size";
+import { cn } from "@/lib/utils";
 import type { Tile as ShownTile } from "@/sdk";
 
 import { MAX_TILES, tileSize, type Size } from "./grid";
+import { PictureHint } from "./picture-hint";
 import { SelfPicture } from "./self-picture";
 import { Tile } from "./tile";
 import { Video } from "./video";
@@ -26,7 +28,7 @@ export function Stage({ call, setView }: StageProps) {
   const inGrid = others.length === 0 ? [self] : floating ? others : [...others, self];
 
   return (
-    <div className="relative flex min-h-0 flex-1 flex-col gap-2 lg:flex-row">
+    <div className="relative flex min-h-0 flex-1 flex-col gap-2 landscape:flex-row">
       {sharer?.screen !== undefined && <SharedScreen person={sharer} screen={sharer.screen} setView={setView} others={others} />}
       <Grid people={inGrid} stale={stale} setView={sharer === undefined ? setView : undefined} strip={sharer !== undefined} />
       {floating && <SelfPicture self={self} />}
@@ -54,11 +56,10 @@ function Grid({
   return (
     <div
       ref={ref}
-      className={
-        strip
-          ? "flex h-28 shrink-0 flex-wrap content-center justify-center gap-2 overflow-hidden lg:h-auto lg:w-64"
-          : "flex min-h-0 flex-1 flex-wrap content-center justify-center gap-2 overflow-hidden"
-      }
+      className={cn(
+        "flex min-h-0 flex-1 flex-wrap content-center justify-center gap-2 overflow-hidden",
+        strip && "landscape:w-40 landscape:flex-none lg:landscape:w-64",
+      )}
     >
       {shown.map((person) => (
         <Tile
@@ -79,6 +80,10 @@ function Grid({
   );
 }
 
+/**
+ * What someone shares, under who shares it so that none of it is covered. Upright it takes the height of a wide screen
+ * and leaves the rest to the people; on its side it takes all but a strip.
+ */
 function SharedScreen({
   person,
   screen,
@@ -93,11 +98,17 @@ function SharedScreen({
   const [ref, area] = useSize();
   useView(setView, others, { width: 0, height: 180 }, screen, area.height);
   return (
-    <figure ref={ref} aria-label={`Screen of ${person.name}`} className="relative min-h-0 flex-1 overflow-hidden rounded-2xl bg-black">
-      {screen.media !== undefined && <Video media={screen.media} whole />}
-      <figcaption className="absolute top-2 left-2 max-w-[calc(100%-1rem)] truncate rounded-lg bg-black/60 px-2 py-1 text-[13px] text-white">
+    <figure
+      aria-label={`Screen of ${person.name}`}
+      className="flex min-h-0 shrink-0 flex-col overflow-hidden rounded-2xl bg-zinc-900 landscape:flex-1"
+    >
+      <figcaption className="truncate px-3 py-1.5 text-[13px] text-white">
         <bdi>{person.name}</bdi> is sharing
       </figcaption>
+      <div ref={ref} className="@container relative aspect-video min-h-0 w-full landscape:aspect-auto landscape:flex-1">
+        {screen.media !== undefined && screen.hidden === "live" && <Video media={screen.media} whole />}
+        <PictureHint hidden={screen.hidden} />
+      </div>
     </figure>
   );
 }

@@ -5,6 +5,7 @@ import { Avatar } from "@/components/ui/avatar";
 import { cn } from "@/lib/utils";
 import type { Person } from "@/features/call/call";
 
+import { PictureHint } from "./picture-hint";
 import { Video } from "./video";
 
 interface TileProps {
@@ -30,7 +31,7 @@ export function Tile({ person, style, className, stale = false, ring = true, bar
       className={cn(
         "@container relative isolate overflow-hidden rounded-2xl bg-zinc-800",
         "after:pointer-events-none after:absolute after:inset-0 after:rounded-2xl after:transition-shadow after:duration-200",
-        speaking && ring && !stale && "after:shadow-[inset_0_0_0_3px_var(--primary),inset_0_0_16px_var(--primary)]",
+        speaking && ring && !stale && "after:shadow-[inset_0_0_0_3px_var(--primary),inset_0_0_8px_var(--primary)]",
         className,
       )}
     >
@@ -41,8 +42,7 @@ export function Tile({ person, style, className, stale = false, ring = true, bar
           <Avatar name={name} className="w-[clamp(2.5rem,38cqmin,11rem)]" />
         </div>
       )}
-      {camera?.hidden === "paused" && <Hint>Picture paused: the connection is slow</Hint>}
-      {camera?.hidden === "unsupported" && <Hint>This browser cannot show their picture</Hint>}
+      <PictureHint hidden={camera?.hidden} />
       {!bare && <Label name={isSelf ? "You" : name} muted={muted} />}
     </figure>
   );
@@ -57,14 +57,6 @@ function Label({ name, muted }: { name: string; muted: boolean }) {
   );
 }
 
-function Hint({ children }: { children: string }) {
-  return (
-    <p className="absolute inset-x-2 top-2 mx-auto w-fit rounded-lg bg-black/55 px-2 py-1 text-center text-xs text-white/90">
-      {children}
-    </p>
-  );
-}
-
 function dimmed(stale: boolean): string {
-  return cn("transition-[filter,opacity] duration-200", stale && "opacity-60 brightness-50 grayscale");
+  return cn("transition-[filter,opacity] duration-200", stale && "opacity-80 brightness-60 grayscale");
 }
