@@ -1,4 +1,4 @@
-import { Signal, SignalLow, SignalMedium, Unplug } from "lucide-react";
+import { Signal, SignalLow, SignalMedium, Unplug, type LucideIcon } from "lucide-react";
 
 import { Button } from "@/components/ui/button";
 import { Popover, PopoverContent, PopoverTitle, PopoverTrigger } from "@/components/ui/popover";
@@ -6,31 +6,45 @@ import type { Connection } from "@/features/call/call";
 import { milliseconds, QUALITY_WORDS } from "@/lib/words";
 import type { ConnectionStats, Quality } from "@/sdk";
 
-const ICONS = { good: Signal, fair: SignalMedium, poor: SignalLow, lost: Unplug };
-const COLOURS: Record<Quality, string> = {
+/** What there is to say before there is a connection is not how good it is. */
+type Shown = Quality | "none yet";
+
+const ICONS: Record<Shown, LucideIcon | undefined> = {
+  good: Signal,
+  fair: SignalMedium,
+  poor: SignalLow,
+  lost: Unplug,
+  "none yet": undefined,
+};
+const COLOURS: Record<Shown, string> = {
   good: "text-success",
   fair: "text-warning",
   poor: "text-warning",
   lost: "text-destructive",
+  "none yet": "",
 };
+const WORDS: Record<Shown, string> = { ...QUALITY_WORDS, "none yet": "Connecting" };
+/** The simulcast layers, as `CAMERA_LAYERS` in the SDK names them. */
+const LAYER_WORDS: Record<string, string> = { q: "Sent small", h: "Sent medium", f: "Sent large" };
 
 /** Where the call goes through and how far that is, in words; opens the statistics. */
 export function ConnectionBadge({ connection }: { connection: Connection }) {
-  const { place, rttMs, quality, stats } = connection;
-  const Icon = ICONS[quality];
+  const { phase, place, rttMs, stats } = connection;
+  const shown: Shown = phase === "connecting" ? "none yet" : connection.quality;
+  const Icon = ICONS[shown];
   const where = [place, rttMs === undefined ? undefined : milliseconds(rttMs)].filter(Boolean).join(", ");
   return (
     <Popover>
       <PopoverTrigger
         render={<Button variant="stage" size="sm" className="h-9 rounded-full tabular-nums" />}
-        aria-label={`Connection: ${where || "not yet"}. ${QUALITY_WORDS[quality]}`}
+        aria-label={`Connection: ${where || "not yet"}. ${WORDS[shown]}`}
       >
-        <Icon strokeWidth={quality === "lost" ? 2 : 3} className={`size-4 ${COLOURS[quality]}`} />
+        {Icon !== undefined && <Icon strokeWidth={shown === "lost" ? 2 : 3} className={`size-4 ${COLOURS[shown]}`} />}
         {where || "Connecting"}
-        {quality !== "good" && <span className="hidden sm:inline">{QUALITY_WORDS[quality]}</span>}
+        {where !== "" && shown !== "good" && <span className="hidden text-white/75 sm:inline">{WORDS[shown]}</span>}
       </PopoverTrigger>
       <PopoverContent align="end">
-        <PopoverTitle>{QUALITY_WORDS[quality]}</PopoverTitle>
+        <PopoverTitle>{WORDS[shown]}</PopoverTitle>
         {stats === undefined ? <p className="mt-1 text-sm text-muted-foreground">Nothing measured yet.</p> : <Statistics stats={stats} place={place} />}
       </PopoverContent>
     </Popover>
@@ -60,7 +74,7 @@ function Statistics({ stats, place }: { stats: ConnectionStats; place: string | 
         <Line key={slot.mid} name={`Picture ${index + 1}`} height={slot.height} fps={slot.framesPerSecond} kbps={slot.kbps} />
       ))}
       {layers.map((layer) => (
-        <Line key={layer.rid} name={`Own layer ${layer.rid}`} height={layer.height} fps={layer.framesPerSecond} kbps={layer.kbps} />
+        <Line key={layer.rid} name={LAYER_WORDS[layer.rid] ?? `Sent ${layer.rid}`} height={layer.height} fps={layer.framesPerSecond} kbps={layer.kbps} />
       ))}
     </dl>
   );

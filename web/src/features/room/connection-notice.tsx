@@ -2,13 +2,13 @@ import { LoaderCircle } from "lucide-react";
 
 import type { Connection } from "@/features/call/call";
 
-/** Says what is being done about a lost connection; nothing while all is well. */
+/** Says what is being done about a lost connection, above the faces; nothing while all is well. */
 export function ConnectionNotice({ connection }: { connection: Connection }) {
   const words = wordsFor(connection);
   return (
-    <div role="status" aria-live="polite" className="pointer-events-none absolute inset-x-0 top-1/2 z-20 flex -translate-y-1/2 justify-center px-4">
+    <div role="status" aria-live="polite" className="pointer-events-none absolute inset-x-0 top-4 z-20 flex justify-center px-4">
       {words !== undefined && (
-        <div className="flex max-w-sm items-center gap-3.5 rounded-2xl bg-zinc-900/95 px-5 py-4 text-white shadow-xl ring-1 ring-white/10">
+        <div className="flex max-w-sm items-center gap-3.5 rounded-2xl bg-zinc-900 px-5 py-4 text-white shadow-xl ring-1 ring-white/10">
           <LoaderCircle aria-hidden className="size-5 shrink-0 animate-spin" />
           <div>
             <p className="font-medium">{words.title}</p>
