@@ -31,7 +31,7 @@ function ThemeToggle() {
   const systemDark = useMediaQuery("(prefers-color-scheme: dark)");
   const dark = theme === "dark" || (theme === "system" && systemDark);
   return (
-    <Button variant="ghost" size="icon" aria-label={dark ? "Use light colours" : "Use dark colours"} onClick={() => setTheme(dark ? "light" : "dark")}>
+    <Button variant="ghost" size="icon" className="-mr-2.5" aria-label={dark ? "Use light colours" : "Use dark colours"} onClick={() => setTheme(dark ? "light" : "dark")}>
       {dark ? <Sun /> : <Moon />}
     </Button>
   );

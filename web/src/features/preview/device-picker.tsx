@@ -2,7 +2,7 @@ import { useEffect, useState } from "react";
 
 import { useServices } from "@/app/services";
 import { Select, SelectContent, SelectItem, SelectLabel, SelectTrigger, SelectValue } from "@/components/ui/select";
-import { listDevices, type LocalState } from "@/sdk";
+import { listDevices, type CaptureProblem, type LocalState } from "@/sdk";
 
 interface DevicePickerProps {
   source: "microphone" | "camera";
@@ -12,7 +12,7 @@ interface DevicePickerProps {
 
 /** Chooses a microphone or camera; says plainly that there is none. */
 export function DevicePicker({ source, local, onPick }: DevicePickerProps) {
-  const { track } = local[source];
+  const { track, problem } = local[source];
   const devices = useDevices(source, track);
   const items = devices.map((device, index) => ({
     value: device.deviceId,
@@ -29,7 +29,7 @@ export function DevicePicker({ source, local, onPick }: DevicePickerProps) {
       >
         <SelectLabel>{source === "camera" ? "Camera" : "Microphone"}</SelectLabel>
         <SelectTrigger>
-          <SelectValue placeholder={items.length === 0 ? "None found" : "Choose"} />
+          <SelectValue placeholder={placeholderFor(items.length, problem)} />
         </SelectTrigger>
         <SelectContent>
           {items.map(({ value, label }) => (
@@ -41,6 +41,12 @@ export function DevicePicker({ source, local, onPick }: DevicePickerProps) {
       </Select>
     </div>
   );
+}
+
+/** A browser that was told no names no devices: that none is known does not mean that there is none. */
+function placeholderFor(known: number, problem: CaptureProblem | undefined): string {
+  if (known > 0) return "Choose";
+  return problem === "denied" ? "Not allowed" : "None found";
 }
 
 /** The devices there are, followed as they come and go. `track` only says when labels may have become known. */

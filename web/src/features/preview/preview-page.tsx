@@ -31,7 +31,7 @@ export function PreviewPage({ room, local, onJoin }: PreviewPageProps) {
 
   return (
     <PageFrame>
-      <div className="mx-auto grid w-full max-w-5xl gap-6 lg:grid-cols-[3fr_2fr] lg:gap-x-12 lg:gap-y-4">
+      <div className="mx-auto grid w-full max-w-5xl gap-6 lg:grid-cols-[3fr_2fr] lg:grid-rows-[auto_1fr] lg:gap-x-12 lg:gap-y-4">
         <PreviewPicture name={name} state={state} local={local} />
         <form className="flex min-w-0 flex-col gap-5 lg:row-span-2 lg:self-center" onSubmit={submit}>
           <div className="flex flex-col gap-1">

@@ -3,6 +3,7 @@ import { Mic, MicOff, Video as VideoOn, VideoOff } from "lucide-react";
 import { Avatar } from "@/components/ui/avatar";
 import { Button } from "@/components/ui/button";
 import { Video } from "@/features/room/video";
+import { cn } from "@/lib/utils";
 import type { LocalParticipant, LocalState } from "@/sdk";
 
 import { LevelMeter } from "./level-meter";
@@ -17,14 +18,21 @@ interface PreviewPictureProps {
 export function PreviewPicture({ name, state, local }: PreviewPictureProps) {
   const { microphone, camera } = state;
   return (
-    <div className="relative isolate aspect-video max-h-[40dvh] w-full overflow-hidden rounded-2xl bg-zinc-900 text-white lg:max-h-none">
+    <div
+      className={cn(
+        "relative isolate aspect-video max-h-[40dvh] w-full overflow-hidden rounded-2xl bg-zinc-800 text-white lg:max-h-none",
+        // On a phone a taller one, so that the buttons do not cover the face; without a face there is help to make room for.
+        camera.problem === undefined && "aspect-4/3 sm:aspect-video",
+      )}
+    >
       {camera.track === undefined ? (
         <div className="grid size-full place-content-center justify-items-center gap-2 pb-16">
           <Avatar name={name || "?"} className="w-16 sm:w-24" />
           <p className="text-sm text-white/75">Your camera is off</p>
         </div>
       ) : (
-        <Video media={camera.track} mirrored />
+        // A hair larger than its frame, whose height is seldom a whole number of pixels.
+        <Video media={camera.track} mirrored className="absolute -inset-px size-[calc(100%+2px)] max-w-none" />
       )}
       <div className="absolute inset-x-0 bottom-0 flex items-center justify-center gap-3 p-4">
         <Button
