@@ -27,6 +27,15 @@ export function Video({ media, mirrored = false, whole = false, className }: Vid
     return () => media.removeEventListener("unmute", show);
   }, [media]);
 
+  // Chromium's player goes on after its element is gone, until the next garbage collection, and holds pictures of the
+  // camera meanwhile: whoever came from the preview sent no picture for the first seconds of the call.
+  useEffect(() => {
+    const video = element.current;
+    return () => {
+      if (video !== null) video.srcObject = null;
+    };
+  }, []);
+
   return (
     <video
       ref={element}
