@@ -20,6 +20,7 @@ export const PROBLEM_WORDS: Record<CaptureProblem, (device: string) => string> =
   denied: (device) => `This page may not use your ${device}.`,
   not_found: (device) => `No ${device.replace(" and ", " or ")} was found.`,
   in_use: (device) => `Another program is using your ${device}.`,
+  stopped: (device) => `Your ${device} stopped.`,
   not_available: (device) => `Your ${device} cannot be used here.`,
   cancelled: () => "",
 };

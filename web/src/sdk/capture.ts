@@ -1,7 +1,7 @@
 import type { Devices } from "./environment";
 
 /** Why a device cannot be used, in kinds that a person can do something about. */
-export type CaptureProblem = "denied" | "not_found" | "in_use" | "not_available" | "cancelled";
+export type CaptureProblem = "denied" | "not_found" | "in_use" | "stopped" | "not_available" | "cancelled";
 
 /** A microphone, camera or screen could not be had. */
 export class CaptureError extends Error {

@@ -135,11 +135,27 @@ export class LocalParticipant extends Emitter<LocalEvents> {
 
   #take(source: Source, taken: MediaStreamTrack | CaptureError, on = true): void {
     if (!(taken instanceof CaptureError)) {
+      taken.addEventListener("ended", () => void this.#onEnded(source, taken), { once: true });
       this.#set(source, taken, on);
       return;
     }
     this.#set(source, undefined, false, taken.problem);
     this.emit("mediaDevicesError", source, taken);
+  }
+
+  /**
+   * A device was unplugged, or taken away by the browser; what we stop ourselves does not end like that. Another
+   * microphone takes over unasked, so that a voice is not lost. Another camera may show what nobody meant to show.
+   */
+  async #onEnded(source: Source, track: MediaStreamTrack): Promise<void> {
+    if (this.#stopped || this.#state[source].track !== track) return;
+    if (source !== "microphone") {
+      this.#take(source, new CaptureError("stopped"));
+      return;
+    }
+    const other = await outcome(captureMicrophone(this.#devices, this.#chosen.microphone));
+    if (this.#state[source].track === track) this.#take(source, other, this.#state[source].on);
+    else if (!(other instanceof CaptureError)) other.stop();
   }
 
   #set(source: Source, track: MediaStreamTrack | undefined, on: boolean, problem?: CaptureProblem): void {
@@ -148,6 +164,8 @@ export class LocalParticipant extends Emitter<LocalEvents> {
       return;
     }
     const before = this.#state[source];
+    // A device is only given back by stopping what was taken from it: twice pressed must not be twice captured.
+    if (before.track !== track) before.track?.stop();
     if (track !== undefined) track.enabled = on;
     this.#state = { ...this.#state, [source]: { track, on, problem } };
     if (before.track !== track) this.#publisher?.publish(source, { track: track ?? null, muted: !on });
