@@ -57,6 +57,8 @@ export function complaintsOf(page: Page): string[] {
   return complaints;
 }
 
+export type Prepare = (page: Page) => Promise<unknown>;
+
 export interface JoinOptions {
   /** Origin of the door that serves the page. */
   door: string;
@@ -64,6 +66,8 @@ export interface JoinOptions {
   name: string;
   /** The place a development door emulates. */
   asIf?: string;
+  /** What else is done to their page before it loads. */
+  prepare?: Prepare;
 }
 
 /** Goes the way a person goes: opens the link, says a name, joins. */
@@ -72,6 +76,7 @@ export async function join(browser: Browser, options: JoinOptions): Promise<Chro
   const page = await context.newPage();
   const participant = new ChromiumParticipant(page);
   await page.addInitScript(instrument);
+  await options.prepare?.(page);
   await page.goto(roomLink(options.door, options.room, options.asIf));
   await page.getByLabel("Your name").fill(options.name);
   await page.getByRole("button", { name: "Join" }).click();
@@ -97,6 +102,15 @@ export class ChromiumParticipant extends Participant {
   async leave(): Promise<void> {
     await this.page.getByRole("button", { name: "Leave" }).click();
     await this.page.getByRole("heading", { name: "You left the call" }).waitFor();
+  }
+
+  /** The page's process is gone from one moment to the next: neither the page nor its connections say goodbye. */
+  async crash(): Promise<void> {
+    const session = await this.page.context().newCDPSession(this.page);
+    const crashed = this.page.waitForEvent("crash");
+    // Nobody is left to answer.
+    session.send("Page.crash").catch(() => undefined);
+    await crashed;
   }
 
   async close(): Promise<void> {

@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 
 import { expect, test as base } from "vitest";
 
-import { join, launch, type ChromiumParticipant } from "./browser";
+import { join, launch, type ChromiumParticipant, type JoinOptions } from "./browser";
 import { Cluster } from "./cluster";
 import type { Fluency } from "./participant";
 
@@ -10,8 +10,14 @@ import type { Fluency } from "./participant";
 export const NEAREST = { bogota: "panama", jakarta: "singapore", milan: "zurich" } as const;
 export type Place = keyof typeof NEAREST;
 
-/** A person's way into the room of a test; `door` is the PoP whose door serves their page. */
-export type Arrive = (name: string, asIf?: Place, door?: string) => Promise<ChromiumParticipant>;
+/** How someone arrives who does not come as most do. */
+export interface Manner extends Pick<JoinOptions, "prepare"> {
+  /** The PoP whose door serves their page; zurich unless said otherwise. */
+  door?: string;
+}
+
+/** A person's way into the room of a test. */
+export type Arrive = (name: string, asIf?: Place, manner?: Manner) => Promise<ChromiumParticipant>;
 
 /**
  * A test with what it asks for: a cluster and a Chromium, started once for its file and only if a test of it wants
@@ -38,16 +44,17 @@ export const test = base
       const faults = present.flatMap(({ complaints }) => complaints.filter(isFault));
       if (faults.length > 0) throw new Error(`Errors in a page: ${faults.join("\n")}`);
     });
-    return async (name, asIf, door = "zurich") => {
-      const participant = await join(browser, { door: cluster.door(door), room, name, asIf });
+    return async (name, asIf, { door = "zurich", prepare } = {}) => {
+      const participant = await join(browser, { door: cluster.door(door), room, name, asIf, prepare });
       present.push(participant);
       return participant;
     };
   });
 
-const FLUENT_FPS = 20;
+/** Pictures decoded a second, of 30 that are captured. */
+export const FLUENT_FPS = 20;
 /** Energy a second: the made-up microphones beep or hum with ten times that, a decoder's comfort noise has a tenth. */
-const AUDIBLE = 1e-3;
+export const AUDIBLE = 1e-3;
 
 /** Video of one person is fluent, and they are heard. */
 export function expectFluent({ framesPerSecond, audioEnergyPerSecond }: Fluency): void {

@@ -6,11 +6,13 @@ import { createInterface } from "node:readline";
 
 import type { PopList } from "@/sdk/protocol.gen";
 
-import { get } from "./door";
+import { get, post } from "./door";
 import { eventually } from "./waiting";
 
 const REPOSITORY = new URL("../..", import.meta.url).pathname;
 const READY_WITHIN_MS = 60_000;
+/** From a PoP's public port to that of its operators' HTTP. */
+const OPS_OFFSET = 1;
 
 /** A development cluster of real processes, on free ports, in a folder of its own. */
 export class Cluster {
@@ -65,6 +67,13 @@ export class Cluster {
     const pids = this.#pids().filter(([name]) => name.startsWith(`${prefix}-`));
     if (pids.length === 0) throw new Error(`No process of the cluster begins with ${prefix}`);
     for (const [, pid] of pids) process.kill(pid, "SIGKILL");
+  }
+
+  /** Asks a PoP, the way an operator does, to take nobody new and to send its people elsewhere. */
+  async drain(pop: string): Promise<void> {
+    const door = new URL(this.door(pop));
+    const { status, body } = await post(`http://127.0.0.1:${Number(door.port) + OPS_OFFSET}/drain`);
+    if (status !== 200) throw new Error(`${pop} does not drain: ${status} ${body}`);
   }
 
   /** Waits until a killed PoP has been started again, and is known again at every door. */

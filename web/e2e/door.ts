@@ -11,9 +11,19 @@ export interface DoorAnswer {
 
 /** GET from a door of a cluster on this machine, under whichever host name; `authority` vouches for HTTPS (PEM). */
 export function get(url: string, authority?: Buffer): Promise<DoorAnswer> {
+  return ask("GET", url, authority);
+}
+
+/** POST without a body, to the operators' HTTP of a door. */
+export function post(url: string): Promise<DoorAnswer> {
+  return ask("POST", url);
+}
+
+function ask(method: string, url: string, authority?: Buffer): Promise<DoorAnswer> {
   const request = url.startsWith("https:") ? requestHttps : requestHttp;
   return new Promise((resolve, reject) => {
     const options = {
+      method,
       ca: authority,
       // No name server knows these hosts.
       lookup: (_host: string, _options: object, found: (error: null, addresses: (typeof LOOPBACK)[]) => void) =>

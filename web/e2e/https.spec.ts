@@ -15,7 +15,7 @@ const test = callTest.override("domain", { scope: "file" }, DOMAIN);
 
 test("three host names under one domain carry a call by HTTPS and WSS", async ({ arrive }) => {
   const present = [];
-  for (const { name, asIf, servedBy } of PEOPLE) present.push(await arrive(name, asIf, servedBy));
+  for (const { name, asIf, servedBy } of PEOPLE) present.push(await arrive(name, asIf, { door: servedBy }));
   await Promise.all(present.map((participant) => participant.sees(PEOPLE.length - 1)));
   const pages = present.map(({ page }) => new URL(page.url()));
   const sockets = present.flatMap((participant) => participant.sockets.map((url) => new URL(url)));

@@ -1,4 +1,4 @@
-import type { Room } from "@/sdk";
+import type { Room, Source } from "@/sdk";
 
 import { eventually, pause } from "./waiting";
 
@@ -41,6 +41,21 @@ export interface MediaCounts {
   atMs: number;
   video: InboundVideo[];
   /** Grows with loudness: silence adds nothing. */
+  audioEnergy: number;
+}
+
+/** What someone else publishes, and how it arrives. */
+export interface Arrival {
+  /** Whose it is. */
+  name: string;
+  source: Source;
+  muted: boolean;
+  /** Undefined while it stands in no slot. */
+  slotState: string | undefined;
+  /** `video/VP8`; undefined until something was received. */
+  codec: string | undefined;
+  framesDecoded: number;
+  height: number;
   audioEnergy: number;
 }
 
@@ -94,6 +109,34 @@ export class Participant {
         audioEnergy: audio.reduce((total, row) => total + (row.totalAudioEnergy ?? 0), 0),
       };
     }, undefined);
+  }
+
+  /** Everything that others publish in the room, each with the statistics of the slot it stands in. */
+  arrivals(): Promise<Arrival[]> {
+    return this.evaluate(async () => {
+      const room = (window as Internals).__isthmus?.room;
+      const report = await room?.getStats();
+      const inbound = [...(report?.values() ?? [])].filter((row) => row.type === "inbound-rtp");
+      const published = room?.participants.flatMap(({ name, publications }) => publications.map((one) => ({ name, ...one })));
+      return (published ?? []).map(({ name, source, muted, slotState, mediaTrack }) => {
+        const row = inbound.find(({ trackIdentifier }) => trackIdentifier === mediaTrack?.id);
+        return {
+          name,
+          source,
+          muted,
+          slotState,
+          codec: report?.get(row?.codecId)?.mimeType,
+          framesDecoded: row?.framesDecoded ?? 0,
+          height: row?.frameHeight ?? 0,
+          audioEnergy: row?.totalAudioEnergy ?? 0,
+        };
+      });
+    }, undefined);
+  }
+
+  /** How one source of someone else arrives; undefined while they do not publish it. */
+  async arrival(name: string, source: Source): Promise<Arrival | undefined> {
+    return (await this.arrivals()).find((one) => one.name === name && one.source === source);
   }
 
   async connected(timeoutMs = 20_000): Promise<void> {
