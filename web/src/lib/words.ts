@@ -36,7 +36,8 @@ export const ENDINGS: Record<EndReason, Ending> = {
   removed: { title: "You were removed from the call", detail: "Someone in charge of the room ended your stay.", rejoin: false },
   replaced: { title: "You joined from somewhere else", detail: "This page gave way to your other one.", rejoin: true },
   unreachable: {
-    title: "The connection was lost",
+    // Also for whoever never had one.
+    title: "There is no connection",
     detail: "None of our places could be reached. Check your internet connection, then join again.",
     rejoin: true,
   },

@@ -212,4 +212,16 @@ describe("the end", () => {
     expect(socket.sent.at(-1)).toEqual({ type: "leave" });
     expect(cluster.room.state.reason).toBe("left");
   });
+
+  test("by leaving in the middle of a move says so to the node that is left behind", async () => {
+    const cluster = await joined();
+    const { socket } = cluster.world;
+    cluster.dead.add("panama");
+    cluster.world.onSocket = () => undefined;
+    socket.deliver({ type: "move", deadline_s: 60 });
+    await cluster.run(100);
+    expect(cluster.phases.at(-1)).toBe("restarting panama");
+    cluster.room.leave();
+    expect(socket.sent.at(-1)).toEqual({ type: "leave" });
+  });
 });

@@ -99,7 +99,9 @@ export class Room extends Emitter<RoomEvents> {
   }
 
   leave(): void {
-    (this.#next ?? this.#current)?.leave();
+    // Both: in the middle of a move the others still see the stay that the next has not taken the place of.
+    this.#next?.leave();
+    this.#current?.leave();
     this.#advance({ type: "leave" });
   }
 

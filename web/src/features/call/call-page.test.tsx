@@ -20,10 +20,12 @@ const WELCOME: ServerMessage = {
   participants: [{ id: "p-ana", identity: "ana", name: "Ana", pop: "panama", tracks: [] }],
 };
 
-function allowDevices(world: World, problem?: string): void {
+/** Devices that have a problem, all of them or those of one kind. */
+function allowDevices(world: World, problem?: string, troubled?: "audio" | "video"): void {
   world.mediaDevices = {
     getUserMedia: async ({ audio, video }: MediaStreamConstraints = {}) => {
-      if (problem !== undefined) throw new DOMException("no", problem);
+      const concerned = troubled === undefined || (troubled === "audio" ? audio : video);
+      if (problem !== undefined && concerned) throw new DOMException("no", problem);
       const tracks = [...(audio ? [scriptedTrack("audio")] : []), ...(video ? [scriptedTrack("video")] : [])];
       return {
         getTracks: () => tracks,
@@ -38,9 +40,9 @@ function allowDevices(world: World, problem?: string): void {
   };
 }
 
-async function open(problem?: string) {
+async function open(problem?: string, troubled?: "audio" | "video") {
   const given = services();
-  allowDevices(given.environment, problem);
+  allowDevices(given.environment, problem, troubled);
   const page = await show(<CallPage room="demo" />, given);
   await act(() => given.environment.pass(100));
   return { world: given.environment, container: page.container };
@@ -89,6 +91,13 @@ describe("a room's link", () => {
   test("helps when there is no camera or microphone", async () => {
     await open("NotFoundError");
     expect(screen.getByRole("alert").textContent).toContain("No microphone or camera was found");
+    expect(screen.getByRole("alert").textContent).toContain("just listen");
+  });
+
+  test("does not send whoever has only a microphone into the call just to listen", async () => {
+    await open("NotFoundError", "video");
+    expect(screen.getByRole("alert").textContent).toContain("No camera was found");
+    expect(screen.getByRole("alert").textContent).not.toContain("just listen");
   });
 
   test("ends with the reason when the door refuses", async () => {

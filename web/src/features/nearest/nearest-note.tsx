@@ -5,11 +5,12 @@ import { cityOf, milliseconds } from "@/lib/words";
 
 /** Which PoP a call would go through: the nearest, as measured from here. */
 export function NearestNote() {
-  const { nearest } = useServices();
+  const { nearest, environment } = useServices();
   const state = useSyncExternalStore(nearest.subscribe, nearest.getState);
   useEffect(() => {
     nearest.find().catch(() => undefined);
-  }, [nearest]);
+    return environment.onNetworkChange(() => void nearest.findAgain().catch(() => undefined));
+  }, [nearest, environment]);
 
   return (
     <p className="flex min-h-5 items-center gap-2 text-sm text-muted-foreground tabular-nums">

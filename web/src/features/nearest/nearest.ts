@@ -40,6 +40,12 @@ export class Nearest {
     return this.#search.promise;
   }
 
+  /** Looks anew: on another network another PoP may be the nearest. */
+  findAgain(): Promise<Discovery> {
+    this.#search = undefined;
+    return this.find();
+  }
+
   async #look(): Promise<Discovery> {
     if (this.#state.phase === "unreachable") this.#set({ phase: "looking" });
     try {

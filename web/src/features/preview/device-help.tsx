@@ -23,8 +23,9 @@ export function DeviceHelp({ local, onRetry }: { local: LocalState; onRetry: () 
         <p className="font-medium">{lines.join(" ")}</p>
         <p className="text-muted-foreground">
           {denied
-            ? "Allow them with the icon beside the address above, then try again. You can also join without and just listen."
-            : "Plug one in or free it, then try again. You can also join without and just listen."}
+            ? "Allow them with the icon beside the address above, then try again."
+            : "Plug one in or free it, then try again."}{" "}
+          {microphone.problem === undefined ? "You can also join without." : "You can also join without and just listen."}
         </p>
         <Button variant="outline" size="sm" onClick={onRetry}>
           Try again

@@ -66,7 +66,7 @@ export function SelfPicture({ self }: { self: Person }) {
       onPointerCancel={onPointerUp}
       onKeyDown={onKeyDown}
     >
-      <Tile person={self} bare className="size-full" />
+      <Tile person={self} ring={false} bare className="size-full" />
     </div>
   );
 }

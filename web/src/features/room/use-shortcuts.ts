@@ -13,9 +13,10 @@ export function useShortcuts(call: CallSnapshot, actions: CallActions): void {
     const onKeyDown = (event: KeyboardEvent) => {
       if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target)) return;
       const { microphone, camera } = latest.current.call.local;
-      if (event.key === "m") latest.current.actions.setMicrophone(!microphone.on);
-      else if (event.key === "v") latest.current.actions.setCamera(!camera.on);
-      else if (event.key === " " && !isControl(event.target) && !microphone.on) {
+      const key = event.key.toLowerCase();
+      if (key === "m") latest.current.actions.setMicrophone(!microphone.on);
+      else if (key === "v") latest.current.actions.setCamera(!camera.on);
+      else if (key === " " && !isControl(event.target) && !microphone.on) {
         event.preventDefault();
         speaking = true;
         latest.current.actions.setMicrophone(true);

@@ -1,4 +1,4 @@
-import { screen } from "@testing-library/react";
+import { act, screen } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
 import { describe, expect, test } from "vitest";
 
@@ -19,6 +19,20 @@ describe("the start page", () => {
     await userEvent.type(screen.getByLabelText("Room name or link"), "what/ever?");
     await userEvent.click(screen.getByRole("button", { name: "Join" }));
     expect(screen.getByText(/Use letters, digits and dashes/)).toBeDefined();
+  });
+
+  test("finds the nearest place by itself once the network is back", async () => {
+    const given = services();
+    const { environment } = given;
+    const { onFetch } = environment;
+    environment.onFetch = () => Promise.reject(new TypeError("offline"));
+    await show(<StartPage />, given);
+    await act(() => environment.pass(1000));
+    expect(screen.getByText(/You seem to be offline/)).toBeDefined();
+    environment.onFetch = onFetch;
+    environment.changeNetwork();
+    await act(() => environment.pass(1000));
+    expect(screen.getByText(/Calls go through Zurich/)).toBeDefined();
   });
 
   test("offers emulated places to developers only", async () => {
