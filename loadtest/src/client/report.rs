@@ -133,6 +133,8 @@ pub struct VideoReport {
     pub width: Option<u16>,
     /// Of the last keyframe, in pixels.
     pub height: Option<u16>,
+    /// From the first frame of that size without another in between, to the end of the stay.
+    pub size_stood_ms: Option<f64>,
 }
 
 /// Milliseconds with a precision that reads well.

@@ -50,6 +50,8 @@ struct VideoMeter {
     keyframe_requests: u64,
     first_at: Option<Instant>,
     size: Option<(u16, u16)>,
+    /// Since when frames have had that size.
+    size_since: Option<Instant>,
 }
 
 impl SlotMeter {
@@ -164,7 +166,9 @@ impl VideoMeter {
         for frame in frames {
             self.frames += 1;
             self.keyframes += u64::from(frame.keyframe_size.is_some());
-            self.size = frame.keyframe_size.or(self.size);
+            if frame.keyframe_size.is_some() && frame.keyframe_size != self.size {
+                (self.size, self.size_since) = (frame.keyframe_size, Some(now));
+            }
             self.first_at.get_or_insert(now);
             self.freezes.handle_frame(now);
         }
@@ -189,6 +193,7 @@ impl VideoMeter {
             first_frame_ms: self.first_at.map(|first| millis(first - start)),
             width: self.size.map(|(width, _)| width),
             height: self.size.map(|(_, height)| height),
+            size_stood_ms: self.size_since.map(|since| millis(now.saturating_duration_since(since))),
         }
     }
 }
@@ -229,6 +234,7 @@ mod tests {
         let frozen = dead.video.as_ref().expect("it is a video slot");
         assert!((14.0..16.0).contains(&frozen.frames_per_second), "{frozen:?}");
         assert!(frozen.freezes == 1 && frozen.longest_freeze_ms > 2000.0, "{frozen:?}");
+        assert_eq!(frozen.size_stood_ms, Some(millis(FRAME * 120)), "from the first frame on");
         assert!(dead.silent_ms.is_some_and(|silent| silent > 2000.0), "{dead:?}");
         assert!(dead.bitrate_kbps < 0.6 * report.bitrate_kbps, "{} kbit/s", dead.bitrate_kbps);
         // Another stream in the same slot: neither its sequence nor its frames have to do with those before.
