@@ -120,6 +120,8 @@ pub async fn run(arguments: JoinArguments) -> anyhow::Result<ExitCode> {
 }
 
 async fn stay(arguments: &JoinArguments, line: &ProgressBar) -> anyhow::Result<Client> {
+    // The first random bytes of a process take aws-lc 50 ms to seed itself by. A browser has long done that.
+    aws_lc_rs::rand::fill(&mut [0; 16]).context("there is no randomness")?;
     line.set_message("finding the nearest PoP");
     let library = Library::built_in();
     let doors = Doors::new(arguments.ca.as_deref())?;
