@@ -5,6 +5,8 @@ SHELL := /bin/bash
 # Rust that scripts/setup.sh installed is found without a new login.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 BIN := target/release
+# What is built for the programs; scripts/test.sh says something else.
+PROGRAMS ?= -p isthmus -p loadtest
 
 .PHONY: help dev build programs web test test-rust test-web test-browser evidence bench lint generate setup
 
@@ -44,7 +46,7 @@ generate: ## write anew what is generated from the Rust types
 	UPDATE_GENERATED=1 cargo test -p isthmus-protocol --test typescript
 
 programs: setup
-	cargo build --release -p isthmus -p loadtest
+	cargo build --release $(PROGRAMS)
 
 web: setup
 	cd web && npm run build

@@ -33,6 +33,11 @@ missing_packages() {
       echo "$package"
     fi
   done < <(needs)
+  # Debian packages what makes virtual environments apart from Python itself.
+  if ! python3 -c 'import ensurepip' 2>/dev/null; then
+    echo "setup: Python's venv is missing (evidence by clients nobody here wrote)" >&2
+    echo python3-venv
+  fi
   # Without a font, text in screenshots and layout tests has no shape.
   if ! fc-list 2>/dev/null | grep -q . && [ ! -d /usr/share/fonts/truetype ]; then
     echo "setup: no fonts are installed (browser tests)" >&2

@@ -4,6 +4,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# The programs come from the build that the tests are from. Built by themselves they would be built a second time, and clap and
+# tracing-subscriber below them: proptest and tempfile switch on features of regex-syntax and rustix.
+export PROGRAMS='--workspace --bins --tests'
+
 declare -a summary
 failed=0
 

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,27 +100,36 @@ def _sockets(table: str) -> Iterator[tuple[str, int, str]]:
 
 @contextmanager
 def running_cluster() -> Iterator[Cluster]:
-    """A cluster for as long as the block lasts. Its processes end with `isthmus dev`, which alone is signalled."""
-    with tempfile.TemporaryDirectory(prefix="isthmus-evidence-") as folder:
-        state, said = Path(folder), Path(folder) / "dev.out"
-        with said.open("w") as output:
-            command = [program(), "dev", "--state", folder, "--base-port", "0"]
-            dev = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+    """A cluster for as long as the block lasts, in a folder of its own."""
+    with tempfile.TemporaryDirectory(prefix="isthmus-evidence-") as folder, started(Path(folder), "--base-port", "0"):
+        yield Cluster(Path(folder))
+
+
+@contextmanager
+def started(state: Path, *flags: str, inside: Sequence[str] = ()) -> Iterator[str]:
+    """`isthmus dev` with this state for as long as the block lasts; the line in which it says that it is ready. `inside` is a
+    command that becomes the one it is given. The cluster's processes end with `isthmus dev`, which alone is signalled."""
+    said = state / "dev.out"
+    with said.open("w") as output:
+        command = [*inside, program(), "dev", "--state", str(state), *flags]
+        dev = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        yield _ready_line(dev, said)
+    finally:
+        dev.terminate()
         try:
-            _wait_until_ready(dev, said)
-            yield Cluster(state)
-        finally:
-            dev.terminate()
-            try:
-                dev.wait(ENDS_WITHIN_S)
-            except subprocess.TimeoutExpired:
-                dev.kill()
-                dev.wait()
+            dev.wait(ENDS_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            dev.kill()
+            dev.wait()
 
 
-def _wait_until_ready(dev: subprocess.Popen, said: Path) -> None:
+def _ready_line(dev: subprocess.Popen, said: Path) -> str:
     deadline = time.monotonic() + READY_WITHIN_S
-    while not any(line.startswith("ready") for line in said.read_text().splitlines()):
+    while True:
+        lines = said.read_text().splitlines()
+        if (line := next((line for line in lines if line.startswith("ready")), None)) is not None:
+            return line
         if dev.poll() is not None or time.monotonic() > deadline:
             raise SystemExit(f"the cluster did not become ready within {READY_WITHIN_S} s:\n{said.read_text()}")
         time.sleep(0.1)

@@ -24,7 +24,7 @@ PUBLIC = {
 }
 """The public API of this release. It grows with the contract; a route that is not here is there by mistake."""
 CONTRACT = ROOT.parent / "shared" / "contract.md"
-FOR_OPERATORS = ("/metrics", "/healthz", "/readyz", "/debug/rooms")
+FOR_OPERATORS = ("/metrics", "/healthz", "/readyz", "/debug/rooms", "/debug/pops")
 
 
 def promised() -> set[str]:
@@ -54,6 +54,14 @@ async def exposed(http: aiohttp.ClientSession, cluster: Cluster, path: str) -> b
         return (public.status, public.content_type) == (operators.status, operators.content_type)
 
 
+async def can_drain(http: aiohttp.ClientSession, cluster: Cluster) -> bool:
+    """Whether the public door takes the operators' `POST /drain`: by its answer, or by what it did."""
+    async with http.post(cluster.url("panama") + "/drain") as public:
+        refused = public.status in (404, 405)
+    async with http.get(cluster.ops_url("panama") + "/readyz") as operators:
+        return not refused or operators.status != 200
+
+
 async def check(cluster: Cluster) -> bool:
     """Prints what differs and the figure; returns whether nothing does."""
     door = cluster.url("panama")
@@ -63,6 +71,8 @@ async def check(cluster: Cluster) -> bool:
         problems += [f"listed and not promised: {route}" for route in sorted(routes - PUBLIC)]
         problems += [f"listed and not there: {route}" for route in sorted(routes) if await missing(http, door, route)]
         problems += [f"public and for operators: {path}" for path in FOR_OPERATORS if await exposed(http, cluster, path)]
+        # Last: it would leave nothing to look at.
+        problems += ["public and for operators: /drain"] if await can_drain(http, cluster) else []
     for problem in problems:
         print(problem, file=sys.stderr)
     print(f"{len(routes)} public routes listed, promised and there; {len(problems)} differences")

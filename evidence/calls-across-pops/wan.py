@@ -81,6 +81,12 @@ class Rate:
     bytes: float
 
 
+def pictures(report: dict) -> list[dict]:
+    """What a client reports of each slot that a picture stood in, the one with the most frames first."""
+    seen = [slot["video"] for slot in report["slots"] if slot["video"] and slot["video"]["frames"]]
+    return sorted(seen, key=lambda picture: -picture["frames"])
+
+
 class Client:
     """A headless client in a room: `loadtest join`. What it received it reports when it ends."""
 
@@ -126,9 +132,10 @@ class World:
         """What the PoP's door tells its operators, without any of the emulated delay."""
         return self.hosts[pop].inside(lambda: _get_json(self.hosts[pop].address, _port(pop, 1), path))
 
-    def listed(self, pop: str) -> list[dict]:
-        """`GET /v1/pops` at the PoP's door."""
-        return self.hosts[pop].inside(lambda: _get_json(self.hosts[pop].address, _port(pop, 0), "/v1/pops"))["pops"]
+    def listed(self, pop: str, asked_from: str | None = None) -> list[dict]:
+        """`GET /v1/pops` at the PoP's door, asked from a host: the PoP's own, if no other is named."""
+        asking, address = self.hosts[asked_from or pop], self.hosts[pop].address
+        return asking.inside(lambda: _get_json(address, _port(pop, 0), "/v1/pops"))["pops"]
 
     def join(self, host: str, room: str, *flags: str, door: str | None = None) -> Client:
         """Someone on `host` joins the room; they ask the door of the PoP `door` first, or of the nearest one."""

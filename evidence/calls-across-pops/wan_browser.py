@@ -39,6 +39,10 @@ JOIN_AT_ONCE = """
     }).observe(document, { subtree: true, childList: true, attributes: true });
 """
 """Runs before the page's own scripts: presses Join as soon as that can be done."""
+CONNECTED_TO = """(() => {
+    const state = window.__isthmus?.room.state;
+    return state?.phase === "connected" ? state.pop : null;
+})()"""
 PICTURE = """(async () => {
     const report = await window.__isthmus?.room.getStats();
     const rows = [...(report?.values() ?? [])].filter((row) => row.type === "inbound-rtp" && row.kind === "video");
@@ -76,8 +80,16 @@ class Page:
 
     def picture(self) -> Picture:
         """The picture of someone else, as it is decoded now."""
-        answer = self._ask("Runtime.evaluate", expression=PICTURE, awaitPromise=True, returnByValue=True)
-        return Picture(**answer["result"]["value"])
+        return Picture(**self._evaluate(PICTURE))
+
+    def connected_to(self, within_s: float) -> str | None:
+        """Waits until the page is in the call; the PoP that it has chosen."""
+        deadline = time.monotonic() + within_s
+        while time.monotonic() < deadline:
+            if (pop := self._evaluate(CONNECTED_TO)) is not None:
+                return pop
+            time.sleep(0.1)
+        return None
 
     def first_picture(self, within_s: float) -> Picture | None:
         """Waits until something has been decoded."""
@@ -87,6 +99,11 @@ class Page:
                 return picture
             time.sleep(0.02)
         return None
+
+    def _evaluate(self, expression: str) -> object:
+        """The value of an expression in the page; none while the page is being loaded."""
+        answer = self._ask("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
+        return answer["result"].get("value")
 
     def _ask(self, method: str, **parameters: object) -> dict:
         number = next(self._numbers)

@@ -6,18 +6,14 @@ import sys
 import time
 
 from cluster import POPS
-from wan import NEAREST, World, note, running_world
+from wan import NEAREST, World, note, pictures, running_world
 from wan_browser import browsing
 
 BLOCKED, PUBLISHER = "client-milan", "client-bogota"
 ROOM = "ice-tcp"
 LEAST_FPS = 20.0
 STAY_S = 15
-
-
-def seen(report: dict) -> dict:
-    """What was received of the picture."""
-    return next(slot["video"] for slot in report["slots"] if slot["kind"] == "video")
+MAX_FREEZE_MS = 1000
 
 
 def fps_of_chromium(world: World) -> float:
@@ -44,13 +40,17 @@ def check(world: World) -> bool:
     browser_fps = fps_of_chromium(world)
     publisher.leave()
     note(f"over TCP: {over_tcp['join']} {over_tcp['errors']} {over_tcp['slots']}")
-    fps, first_ms = seen(over_tcp)["frames_per_second"], seen(over_tcp)["first_frame_ms"]
-    frames_by_udp = seen(over_udp)["frames"]
+    seen, *_ = pictures(over_tcp) or [None]
+    if seen is None:
+        print(f"UDP blocked: no picture over ICE-TCP within {STAY_S} s")
+        return False
+    fps, freeze_ms, frames_by_udp = seen["frames_per_second"], seen["longest_freeze_ms"], len(pictures(over_udp))
     print(
-        f"UDP blocked: {fps:.1f} frames/s over ICE-TCP for {STAY_S} s, {seen(over_tcp)['height']} px, "
-        f"first after {first_ms or 0:.0f} ms; Chromium {browser_fps:.1f} frames/s; {frames_by_udp} frames over UDP"
+        f"UDP blocked: {fps:.1f} frames/s over ICE-TCP until the end of {STAY_S} s, longest freeze {freeze_ms:.0f} ms, "
+        f"{seen['height']} px, first after {seen['first_frame_ms']:.0f} ms; Chromium {browser_fps:.1f} frames/s; "
+        f"{frames_by_udp} pictures over UDP"
     )
-    return min(fps, browser_fps) >= LEAST_FPS and frames_by_udp == 0
+    return min(fps, browser_fps) >= LEAST_FPS and freeze_ms <= MAX_FREEZE_MS and frames_by_udp == 0
 
 
 if __name__ == "__main__":

@@ -4,8 +4,10 @@
 //! what a client gets.
 //!
 //! - [`wan`]: an emulated wide-area network of network namespaces in which PoPs, clients and browsers run.
+//! - [`floor`]: what this machine could do at best, for the figures of a media node to be held against.
 //! - [`client`]: a headless client that joins a room like the browser does, and measures what it receives.
 
 pub mod client;
 pub mod exit;
+pub mod floor;
 pub mod wan;

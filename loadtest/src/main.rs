@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use loadtest::{client, exit, wan};
+use loadtest::{client, exit, floor, wan};
 
-/// Tests an Isthmus installation from outside: emulates the network between places, and joins calls as clients do.
+/// Tests an Isthmus installation from outside: emulates the network between places, joins calls as clients do, and measures what
+/// the machine could do at best.
 #[derive(Debug, Parser)]
 #[command(name = "loadtest", version, after_help = EXAMPLES)]
 struct Arguments {
@@ -23,6 +24,9 @@ Examples:
 
   Run one command on one host of such a world:
     loadtest wan --preset three-pops run client-milan -- ping -c 3 10.77.6.2
+
+  Measure what sealing and sending a packet costs this machine at best:
+    loadtest floor
 
 Exit codes: 0 passed, 1 the run itself failed, 2 bad usage, 99 a threshold was crossed.
 RUST_LOG sets what is logged to standard error (default: warn).";
@@ -57,6 +61,9 @@ enum LoadtestCommand {
     Wan(wan::command::WanArguments),
     /// Joins a room as a headless client, publishes, receives, and reports what it measured
     Join(client::command::JoinArguments),
+    /// Measures what this machine could do at best: CPU time to seal and send a packet
+    #[command(after_help = floor::command::HELP)]
+    Floor(floor::command::FloorArguments),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -68,6 +75,7 @@ async fn main() -> ExitCode {
     let result = match arguments.command {
         LoadtestCommand::Wan(arguments) => wan::command::run(arguments).await,
         LoadtestCommand::Join(arguments) => client::command::run(arguments).await,
+        LoadtestCommand::Floor(arguments) => floor::command::run(&arguments),
     };
     result.unwrap_or_else(|error| {
         eprintln!("loadtest: {error:#}");

@@ -1,6 +1,7 @@
 //! Worlds of real network namespaces: what a program in them sees of the links.
 //!
-//! They need root, /dev/net/tun and iproute2; without them each test says so and checks nothing. CI runs them as root.
+//! They need root, /dev/net/tun and iproute2. Where those are missing each test fails and says so, unless
+//! `ISTHMUS_ALLOW_SKIP=1` is set: a test that passes without having tested is worse than none.
 
 #![expect(clippy::disallowed_methods, reason = "IO: measures how long things take")]
 
@@ -13,12 +14,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use loadtest::wan::{
-    control::{self, ControlReply, ControlRequest, Controls, LinkChange},
-    core::LinkCounters,
-    namespaces,
-    scenario::Scenario,
-    world::World,
+use loadtest::{
+    exit,
+    wan::{
+        control::{self, ControlReply, ControlRequest, Controls, LinkChange},
+        core::LinkCounters,
+        namespaces,
+        scenario::Scenario,
+        world::World,
+    },
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -29,6 +33,8 @@ use nix::{
 fn alone() -> Option<MutexGuard<'static, ()>> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     if let Err(missing) = namespaces::check_privileges() {
+        let may_skip = std::env::var("ISTHMUS_ALLOW_SKIP").is_ok_and(|value| value == "1");
+        assert!(may_skip, "{missing}; or leave these tests out with ISTHMUS_ALLOW_SKIP=1");
         eprintln!("SKIPPED: {missing}");
         return None;
     }
@@ -278,4 +284,19 @@ fn a_command_runs_on_its_host_and_its_exit_code_is_passed_on() {
     assert_eq!(status.code(), Some(7));
     let usage = Command::new(env!("CARGO_BIN_EXE_loadtest")).args(["wan", "/no/such.toml"]).status();
     assert_eq!(usage.expect("the program was built").code(), Some(2));
+}
+
+#[test]
+fn a_command_that_is_cut_short_is_no_success() {
+    let Some(_alone) = alone() else { return };
+    let mut program = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    program.args(["wan", "--preset", "three-pops", "run", "client-milan", "--", "sh", "-c", "echo runs; sleep 1000"]);
+    let mut child = program.stdout(Stdio::piped()).spawn().expect("the program was built");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut line).expect("the command prints");
+    assert_eq!(line, "runs\n");
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).expect("it runs");
+    let status = wait_for_end(&mut child).expect("it ends");
+    assert_eq!(status.code(), Some(i32::from(exit::FAILED)));
+    assert_eq!(namespaces_of(child.id()), Vec::<String>::new());
 }

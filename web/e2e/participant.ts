@@ -62,13 +62,18 @@ export interface Arrival {
 export interface Fluency {
   /** Pictures decoded a second, of all streams together. */
   framesPerSecond: number;
+  /** The same in the worst second: a mean does not tell three frozen seconds. */
+  worstSecond: number;
   /** Zero for digital silence. */
   audioEnergyPerSecond: number;
 }
 
 export interface Gap {
+  /** Without a new picture. */
   gapMs: number;
-  /** Whether pictures came again at last. */
+  /** Without a packet of sound. */
+  soundGapMs: number;
+  /** Whether pictures and sound came again at last. */
   resumed: boolean;
   /** What the room said meanwhile, for whoever asks why it took so long. */
   timeline: string;
@@ -165,27 +170,38 @@ export class Participant {
     return `${room}; received ${JSON.stringify((await this.counts()).video)}`;
   }
 
-  /** How well the call is seen and heard from now on, for so long. */
+  /** How well the call is seen and heard from now on, for so long, looked at once a second. */
   async fluency(watchMs: number): Promise<Fluency> {
     const before = await this.counts();
-    await pause(watchMs);
-    const after = await this.counts();
-    const seconds = (after.atMs - before.atMs) / 1000;
+    let [after, worstSecond] = [before, Infinity];
+    while (after.atMs - before.atMs < watchMs) {
+      await pause(1000);
+      const now = await this.counts();
+      worstSecond = Math.min(worstSecond, (framesDecoded(now) - framesDecoded(after)) / secondsBetween(after, now));
+      after = now;
+    }
+    const seconds = secondsBetween(before, after);
     return {
       framesPerSecond: (framesDecoded(after) - framesDecoded(before)) / seconds,
+      worstSecond,
       audioEnergyPerSecond: (after.audioEnergy - before.audioEnergy) / seconds,
     };
   }
 
-  /** The longest time without a new picture from now on, by the page's own clock, looked at ten times a second. */
+  /** The longest times without a new picture and without sound from now on, by the page's own clock, looked at ten times a second. */
   longestGap(watchMs: number): Promise<Gap> {
     return this.evaluate(async (watchFor) => {
       const room = (window as Internals).__isthmus?.room;
       // oxlint-disable-next-line unicorn/consistent-function-scoping -- it runs in the page
-      const decoded = async () => {
+      const arrived = async () => {
         const report = await (window as Internals).__isthmus?.room.getStats();
-        const rows = [...(report?.values() ?? [])].filter((row) => row.type === "inbound-rtp" && row.kind === "video");
-        return rows.reduce((total, row) => total + (row.framesDecoded ?? 0), 0);
+        const rows = [...(report?.values() ?? [])].filter((row) => row.type === "inbound-rtp");
+        const counts = { picture: 0, sound: 0 };
+        for (const row of rows) {
+          if (row.kind === "video") counts.picture += row.framesDecoded ?? 0;
+          else counts.sound += row.packetsReceived ?? 0;
+        }
+        return counts;
       };
       const startedMs = performance.now();
       const timeline: string[] = [];
@@ -197,27 +213,37 @@ export class Participant {
         const publications = room.participants.flatMap((participant) => participant.publications);
         note(`slots ${publications.map(({ source, slotState }) => `${source} ${slotState}`).join(", ")}`);
       });
-      let lastNewMs = startedMs;
-      let frames = await decoded();
-      let gapMs = 0;
+      let counts = await arrived();
+      const lastNewMs = { picture: startedMs, sound: startedMs };
+      const longestMs = { picture: 0, sound: 0 };
       while (performance.now() - startedMs < watchFor) {
         await new Promise((resolve) => setTimeout(resolve, 100));
-        const now = await decoded();
-        // A new connection counts from zero again: any change is a new picture.
-        if (now !== frames && now > 0) {
-          const sinceMs = performance.now() - lastNewMs;
-          if (sinceMs > 500) note(`picture after ${Math.round(sinceMs)} ms`);
-          gapMs = Math.max(gapMs, sinceMs);
-          lastNewMs = performance.now();
-          frames = now;
+        const now = await arrived();
+        for (const kind of ["picture", "sound"] as const) {
+          const sinceMs = performance.now() - lastNewMs[kind];
+          longestMs[kind] = Math.max(longestMs[kind], sinceMs);
+          // A new connection counts from zero again: any change is something new.
+          if (now[kind] === counts[kind] || now[kind] === 0) continue;
+          if (sinceMs > 500) note(`${kind} after ${Math.round(sinceMs)} ms`);
+          lastNewMs[kind] = performance.now();
         }
+        counts = now;
       }
-      const sinceMs = performance.now() - lastNewMs;
-      return { gapMs: Math.round(Math.max(gapMs, sinceMs)), resumed: sinceMs < 1000, timeline: timeline.join("\n") };
+      const silentMs = performance.now() - Math.min(lastNewMs.picture, lastNewMs.sound);
+      return {
+        gapMs: Math.round(longestMs.picture),
+        soundGapMs: Math.round(longestMs.sound),
+        resumed: silentMs < 1000,
+        timeline: timeline.join("\n"),
+      };
     }, watchMs);
   }
 }
 
 function framesDecoded(counts: MediaCounts): number {
   return counts.video.reduce((total, video) => total + video.framesDecoded, 0);
+}
+
+function secondsBetween(before: MediaCounts, after: MediaCounts): number {
+  return (after.atMs - before.atMs) / 1000;
 }

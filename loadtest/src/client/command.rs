@@ -120,6 +120,8 @@ pub async fn run(arguments: JoinArguments) -> anyhow::Result<ExitCode> {
 }
 
 async fn stay(arguments: &JoinArguments, line: &ProgressBar) -> anyhow::Result<Client> {
+    // The first random bytes of a process take aws-lc 50 ms to seed itself by. A browser has long done that.
+    aws_lc_rs::rand::fill(&mut [0; 16]).context("there is no randomness")?;
     line.set_message("finding the nearest PoP");
     let library = Library::built_in();
     let doors = Doors::new(arguments.ca.as_deref())?;
@@ -139,7 +141,10 @@ async fn stay(arguments: &JoinArguments, line: &ProgressBar) -> anyhow::Result<C
     let address = udp.as_ref().map(UdpSocket::local_addr).transpose()?;
     let client = Client::new(config(arguments), library, ticket.joined, address, Instant::now())?;
     let watch = |client: &mut Client, now| line.set_message(client.live_line(now));
-    Box::pin(Driver::new(client, signalling, udp).run(end_of_stay(arguments.duration), watch)).await
+    let client = Box::pin(Driver::new(client, signalling, udp).run(end_of_stay(arguments.duration), watch)).await;
+    // It ends by itself in time; a panic in it would be ours to see.
+    ticket.reporting.await.context("the report of what was measured failed")?;
+    client
 }
 
 /// After `duration`, or earlier with Ctrl-C: the client then leaves and reports as usual.

@@ -246,7 +246,7 @@ impl Driver {
     }
 
     async fn say_goodbye(&mut self) {
-        self.client.leave();
+        self.client.leave(Instant::now());
         let goodbye = async {
             if self.do_what_it_wants().await.is_ok()
                 && let Some(socket) = &mut self.signalling

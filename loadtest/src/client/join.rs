@@ -1,16 +1,18 @@
 //! The HTTP part of joining, as the browser does it: ask a door for the PoPs, probe the best few, choose the fastest,
-//! report what was measured, get a guest's token.
+//! get a guest's token, report what was measured meanwhile.
 
 #![expect(clippy::disallowed_methods, reason = "IO: measures round trips and phases")]
 
 use std::{
+    cell::RefCell,
     path::Path,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
-use futures_util::future::join_all;
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use isthmus_protocol::{
     PopId, RoomId,
     guest::{GuestRequest, GuestToken},
@@ -19,13 +21,17 @@ use isthmus_protocol::{
 };
 use reqwest::Url;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use tokio::task::JoinHandle;
 
 use super::session::{Joined, PhaseTimes};
 
-/// How many of the ranked PoPs are probed.
-const PROBED_POPS: usize = 3;
-/// Probes of each; the fastest counts.
+/// The most PoPs that are probed: the first of the door's ranking. This and what follows is as in the web app's SDK
+/// (`web/src/sdk/discovery.ts`), so that the way of joining that is measured is the product's.
+const MAX_PROBED: usize = 4;
+/// Probes of each.
 const PROBES: usize = 3;
+/// How long the slower PoPs may go on once the first has answered all its probes, at least.
+const MIN_GRACE: Duration = Duration::from_millis(40);
 /// The longest any request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -43,7 +49,7 @@ pub struct JoinOptions {
 }
 
 /// A place in a room that waits for its signalling socket.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Ticket {
     /// The chosen PoP and what was measured.
     pub joined: Joined,
@@ -51,6 +57,8 @@ pub struct Ticket {
     pub door: Url,
     /// The room token.
     pub token: String,
+    /// The report of what was measured, under way. Joining does not wait for it, the end of the program must.
+    pub reporting: JoinHandle<()>,
 }
 
 /// Speaks HTTP with doors. Trusts the system's authorities, or one that was named, alone.
@@ -87,55 +95,100 @@ impl Doors {
             None => self.nearest(&list).await?,
         };
         times.pops = Some(Instant::now());
-        self.report(&options.url, &probes).await;
+        let reporting = tokio::spawn(report(self.http.clone(), options.url.join("/v1/measurements")?, probes.clone()));
         let door = Url::parse(&entry.url).with_context(|| format!("{} has no usable URL", entry.id))?;
         let guest = GuestRequest { name: options.name.clone() };
         let request = self.http.post(door.join(&format!("/v1/rooms/{}/guests", options.room))?).json(&guest);
         let token: GuestToken = read(request).await.with_context(|| format!("cannot get a token from {}", entry.id))?;
         times.token = Some(Instant::now());
         let joined = Joined { pop: entry.id.clone(), probes, times };
-        Ok(Ticket { joined, door, token: token.token })
+        Ok(Ticket { joined, door, token: token.token, reporting })
     }
 
     /// Probes the best few at once. One that does not answer is no choice.
     async fn nearest<'a>(&self, list: &'a PopList) -> anyhow::Result<(&'a PopEntry, Vec<Measurement>)> {
-        let ready = list.pops.iter().filter(|pop| pop.state == PopState::Ready).take(PROBED_POPS);
-        let probed = join_all(ready.map(|pop| async move { (pop, self.probe(pop).await) })).await;
-        let mut reached: Vec<_> = probed.iter().filter_map(|(pop, rtt)| Some((*pop, *rtt.as_ref().ok()?))).collect();
-        reached.sort_by(|(_, one), (_, other)| one.total_cmp(other));
+        let candidates: Vec<_> = list.pops.iter().filter(|pop| pop.state == PopState::Ready).take(MAX_PROBED).collect();
+        let (answers, failures) = self.probe_all(&candidates).await;
+        let mut reached: Vec<_> =
+            candidates.into_iter().zip(&answers).filter(|(_, of)| of.fastest().is_some()).collect();
+        reached.sort_by_key(|(_, answers)| answers.fastest());
         let Some((nearest, _)) = reached.first() else {
-            let failures =
-                probed.iter().filter_map(|(pop, rtt)| Some(format!("{}: {:#}", pop.id, rtt.as_ref().err()?)));
-            bail!("no PoP answered its probes ({})", failures.collect::<Vec<_>>().join("; "));
+            bail!("no PoP answered its probes ({})", failures.join("; "));
         };
-        let measured = |(pop, rtt_ms): &(&PopEntry, f64)| Measurement { pop: pop.id.clone(), rtt_ms: *rtt_ms };
-        Ok((nearest, reached.iter().map(measured).collect()))
+        let measured = |(pop, answers): &(&PopEntry, &Answers)| {
+            Some(Measurement { pop: pop.id.clone(), rtt_ms: answers.round_trip()?.as_secs_f64() * 1e3 })
+        };
+        Ok((nearest, reached.iter().filter_map(measured).collect()))
     }
 
-    /// The fastest round trip in milliseconds. The first request opens the connection and is not counted.
-    async fn probe(&self, pop: &PopEntry) -> anyhow::Result<f64> {
-        let url = Url::parse(&pop.url)?.join("/v1/ping")?;
-        let mut fastest = f64::INFINITY;
-        for probe in 0..=PROBES {
-            let sent = Instant::now();
-            self.http.get(url.clone()).send().await?.error_for_status()?.bytes().await?;
-            if probe > 0 {
-                fastest = fastest.min(sent.elapsed().as_secs_f64() * 1e3);
+    /// Probes in parallel; ends soon after the fastest is done, since whoever is slower by then is not the nearest.
+    /// What each has answered by then, and why those failed that did.
+    async fn probe_all(&self, pops: &[&PopEntry]) -> (Vec<Answers>, Vec<String>) {
+        let answers = RefCell::new(vec![Answers::default(); pops.len()]);
+        let mut failures = Vec::new();
+        {
+            let answers = &answers;
+            let runs = pops.iter().enumerate().map(|(index, pop)| async move {
+                let answered = |took| answers.borrow_mut()[index].0.push(took);
+                self.probe(pop, answered).await.with_context(|| pop.id.to_string())?;
+                anyhow::Ok(answers.borrow()[index].fastest())
+            });
+            let mut runs: FuturesUnordered<_> = runs.collect();
+            let mut grace = pin!(tokio::time::sleep(REQUEST_TIMEOUT));
+            let mut first = None;
+            loop {
+                tokio::select! {
+                    ended = runs.next() => match ended {
+                        Some(Ok(fastest)) => if first.is_none() && let Some(fastest) = fastest {
+                            first = Some(fastest);
+                            grace.as_mut().reset(tokio::time::Instant::now() + fastest.max(MIN_GRACE));
+                        },
+                        Some(Err(error)) => failures.push(format!("{error:#}")),
+                        None => break,
+                    },
+                    () = &mut grace, if first.is_some() => break,
+                }
             }
         }
-        Ok(fastest)
+        (answers.into_inner(), failures)
     }
 
-    /// Tells the directory what was measured. The client needs no answer: a failure is only logged.
-    async fn report(&self, url: &Url, probes: &[Measurement]) {
-        if probes.is_empty() {
-            return;
+    /// Probes one, and tells how long each answer took.
+    async fn probe(&self, pop: &PopEntry, answered: impl Fn(Duration)) -> anyhow::Result<()> {
+        let url = Url::parse(&pop.url)?.join("/v1/ping")?;
+        for _ in 0..PROBES {
+            let sent = Instant::now();
+            self.http.get(url.clone()).send().await?.error_for_status()?.bytes().await?;
+            answered(sent.elapsed());
         }
-        let Ok(url) = url.join("/v1/measurements") else { return };
-        let sent = self.http.post(url).json(&Measurements { measurements: probes.to_vec() }).send().await;
-        if let Err(error) = sent.and_then(reqwest::Response::error_for_status) {
-            tracing::warn!(%error, "the measurements were not taken");
-        }
+        Ok(())
+    }
+}
+
+/// How long each answer of one PoP took, in the order of the probes.
+#[derive(Debug, Clone, Default)]
+struct Answers(Vec<Duration>);
+
+impl Answers {
+    /// What the PoP is chosen by. The first answer waits for the connection to open too, and is better than none.
+    fn fastest(&self) -> Option<Duration> {
+        self.0.iter().min().copied()
+    }
+
+    /// What the directory is told: the first answer is no round trip.
+    fn round_trip(&self) -> Option<Duration> {
+        self.0.iter().skip(1).min().copied()
+    }
+}
+
+/// Tells the directory what was measured. It is a favour to later callers: a failure is only logged.
+async fn report(http: reqwest::Client, url: Url, measurements: Vec<Measurement>) {
+    if measurements.is_empty() {
+        return;
+    }
+    let sent = http.post(url).json(&Measurements { measurements }).send().await;
+    if let Err(error) = sent.and_then(reqwest::Response::error_for_status) {
+        tracing::warn!(%error, "the measurements were not taken");
     }
 }
 
@@ -167,4 +220,20 @@ fn trust_only(file: &Path) -> anyhow::Result<rustls::ClientConfig> {
         bail!("{} holds no certificate", file.display());
     }
     Ok(rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_that_opened_the_connection_is_not_reported() {
+        let answers = |ms: &[u64]| Answers(ms.iter().copied().map(Duration::from_millis).collect());
+        let told = |ms: &[u64]| (answers(ms).fastest(), answers(ms).round_trip());
+        let ms = |ms| Some(Duration::from_millis(ms));
+        assert_eq!(told(&[]), (None, None));
+        assert_eq!(told(&[80]), (ms(80), None));
+        assert_eq!(told(&[80, 41, 40]), (ms(40), ms(40)));
+        assert_eq!(told(&[30, 41, 40]), (ms(30), ms(40)), "a kept connection: still no guess");
+    }
 }

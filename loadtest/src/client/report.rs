@@ -98,10 +98,12 @@ pub struct SlotReport {
     pub out_of_order: u64,
     /// RFC 3550 interarrival jitter.
     pub jitter_ms: f64,
-    /// Mean payload rate between first and last packet.
+    /// Mean payload rate from the first packet to the end of the stay.
     pub bitrate_kbps: f64,
     /// From the first request to the first packet.
     pub first_packet_ms: Option<f64>,
+    /// From the last packet to the end of the stay: long for a stream that died.
+    pub silent_ms: Option<f64>,
     /// For a video slot.
     pub video: Option<VideoReport>,
 }
@@ -115,12 +117,14 @@ pub struct VideoReport {
     pub keyframes: u64,
     /// Frames that were broken, or referred to one that was.
     pub undecodable_frames: u64,
-    /// Decodable frames per second between the first and the last.
+    /// Decodable frames per second from the first to the end of the stay.
     pub frames_per_second: f64,
     /// Freezes, as the WebRTC statistics define them.
     pub freezes: u32,
     /// Their time together.
     pub freeze_ms: f64,
+    /// The longest of them.
+    pub longest_freeze_ms: f64,
     /// Keyframes that were asked for.
     pub keyframe_requests: u64,
     /// From the first request to the first decodable frame.
@@ -129,6 +133,8 @@ pub struct VideoReport {
     pub width: Option<u16>,
     /// Of the last keyframe, in pixels.
     pub height: Option<u16>,
+    /// From the first frame of that size without another in between, to the end of the stay.
+    pub size_stood_ms: Option<f64>,
 }
 
 /// Milliseconds with a precision that reads well.

@@ -180,7 +180,8 @@ async fn hold(
         () = control::serve(socket.listener, controls) => ExitCode::SUCCESS,
         result = write_counters(arguments.counters.as_deref(), &world) => result.map(|()| ExitCode::SUCCESS)?,
         result = wait_for_commands(&mut children), if !children.is_empty() => result?,
-        () = ended.next() => ExitCode::SUCCESS,
+        // A world alone is ended in no other way; a command that was running was cut short.
+        () = ended.next() => ExitCode::from(if children.is_empty() { 0 } else { exit::FAILED }),
     };
     if let Some(file) = &arguments.counters {
         write_counters_once(file, &world)?;

@@ -17,6 +17,7 @@ pub struct Freezes {
     intervals: VecDeque<Duration>,
     count: u32,
     total: Duration,
+    longest: Duration,
 }
 
 impl Freezes {
@@ -26,6 +27,7 @@ impl Freezes {
             if self.is_freeze(interval) {
                 self.count += 1;
                 self.total += interval;
+                self.longest = self.longest.max(interval);
             }
             if self.intervals.len() == INTERVALS {
                 self.intervals.pop_front();
@@ -48,6 +50,11 @@ impl Freezes {
     /// Their time together, one that lasts at `now` included.
     pub fn total(&self, now: Instant) -> Duration {
         self.total + self.current(now).unwrap_or_default()
+    }
+
+    /// The longest, one that lasts at `now` included.
+    pub fn longest(&self, now: Instant) -> Duration {
+        self.longest.max(self.current(now).unwrap_or_default())
     }
 
     fn current(&self, now: Instant) -> Option<Duration> {
@@ -81,6 +88,7 @@ mod tests {
         freezes.handle_frame(now + Duration::from_millis(500));
         let later = now + Duration::from_millis(500);
         assert_eq!((freezes.count(later), freezes.total(later)), (1, Duration::from_millis(500)));
+        assert_eq!(freezes.longest(later + Duration::from_secs(1)), Duration::from_secs(1));
         freezes.start_anew();
         freezes.handle_frame(later + Duration::from_secs(9));
         assert_eq!(freezes.count(later + Duration::from_secs(9)), 1, "an empty slot does not freeze");

@@ -101,9 +101,15 @@ impl PacketMeter {
         self.arrived.map(|(first, _)| first)
     }
 
-    /// The mean rate between first and last packet.
-    pub fn mean_kbps(&self) -> f64 {
-        let span_s = self.arrived.map_or(0.0, |(first, last)| (last - first).as_secs_f64());
+    /// When the last packet arrived.
+    pub fn last_at(&self) -> Option<Instant> {
+        self.arrived.map(|(_, last)| last)
+    }
+
+    /// The mean rate from the first packet to `now`.
+    pub fn mean_kbps(&self, now: Instant) -> f64 {
+        let since = |(first, _): (Instant, Instant)| now.saturating_duration_since(first).as_secs_f64();
+        let span_s = self.arrived.map_or(0.0, since);
         if span_s > 0.0 { self.bytes as f64 * 8.0 / span_s / 1e3 } else { 0.0 }
     }
 

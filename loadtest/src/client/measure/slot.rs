@@ -48,8 +48,10 @@ struct VideoMeter {
     frames: u64,
     keyframes: u64,
     keyframe_requests: u64,
-    first_and_last: Option<(Instant, Instant)>,
+    first_at: Option<Instant>,
     size: Option<(u16, u16)>,
+    /// Since when frames have had that size.
+    size_since: Option<Instant>,
 }
 
 impl SlotMeter {
@@ -122,7 +124,7 @@ impl SlotMeter {
 
     /// When the first decodable frame was whole.
     pub fn first_frame_at(&self) -> Option<Instant> {
-        Some(self.video.as_ref()?.first_and_last?.0)
+        self.video.as_ref()?.first_at
     }
 
     /// Decodable frames so far.
@@ -135,7 +137,7 @@ impl SlotMeter {
         self.packets.live_kbps(now)
     }
 
-    /// All of it at `now`, with times since `start`.
+    /// All of it at `now`, with times since `start`. Rates count up to `now`: of a stream that died they tell.
     pub fn report(&self, start: Instant, now: Instant) -> SlotReport {
         SlotReport {
             mid: self.mid.clone(),
@@ -146,8 +148,9 @@ impl SlotMeter {
             lost: self.packets.lost(),
             out_of_order: self.packets.out_of_order(),
             jitter_ms: rounded(self.packets.jitter_ms()),
-            bitrate_kbps: rounded(self.packets.mean_kbps()),
+            bitrate_kbps: rounded(self.packets.mean_kbps(now)),
             first_packet_ms: self.first_packet_at().map(|at| millis(at - start)),
+            silent_ms: self.packets.last_at().map(|at| millis(now.saturating_duration_since(at))),
             video: self.video.as_ref().map(|video| video.report(start, now)),
         }
     }
@@ -163,8 +166,10 @@ impl VideoMeter {
         for frame in frames {
             self.frames += 1;
             self.keyframes += u64::from(frame.keyframe_size.is_some());
-            self.size = frame.keyframe_size.or(self.size);
-            self.first_and_last = Some((self.first_and_last.map_or(now, |(first, _)| first), now));
+            if frame.keyframe_size.is_some() && frame.keyframe_size != self.size {
+                (self.size, self.size_since) = (frame.keyframe_size, Some(now));
+            }
+            self.first_at.get_or_insert(now);
             self.freezes.handle_frame(now);
         }
     }
@@ -175,18 +180,20 @@ impl VideoMeter {
     }
 
     fn report(&self, start: Instant, now: Instant) -> VideoReport {
-        let span = self.first_and_last.map_or_else(Default::default, |(first, last)| last - first);
+        let watched = self.first_at.map_or_else(Default::default, |first| now.saturating_duration_since(first));
         VideoReport {
             frames: self.frames,
             keyframes: self.keyframes,
             undecodable_frames: self.undecodable_before + self.tracker.undecodable(),
-            frames_per_second: per_second(self.frames.saturating_sub(1), span),
+            frames_per_second: per_second(self.frames.saturating_sub(1), watched),
             freezes: self.freezes.count(now),
             freeze_ms: millis(self.freezes.total(now)),
+            longest_freeze_ms: millis(self.freezes.longest(now)),
             keyframe_requests: self.keyframe_requests,
-            first_frame_ms: self.first_and_last.map(|(first, _)| millis(first - start)),
+            first_frame_ms: self.first_at.map(|first| millis(first - start)),
             width: self.size.map(|(width, _)| width),
             height: self.size.map(|(_, height)| height),
+            size_stood_ms: self.size_since.map(|since| millis(now.saturating_duration_since(since))),
         }
     }
 }
@@ -222,6 +229,14 @@ mod tests {
         assert_eq!((video.width, video.height, video.freezes, video.undecodable_frames), (Some(1280), Some(720), 0, 0));
         assert!((video.frames_per_second - 29.7).abs() < 0.7, "{}", video.frames_per_second);
         assert_eq!((report.lost, video.keyframes), (0, 1));
+        // A stream that died is no stream of 30 frames a second.
+        let dead = slot.report(start, start + FRAME * 120);
+        let frozen = dead.video.as_ref().expect("it is a video slot");
+        assert!((14.0..16.0).contains(&frozen.frames_per_second), "{frozen:?}");
+        assert!(frozen.freezes == 1 && frozen.longest_freeze_ms > 2000.0, "{frozen:?}");
+        assert_eq!(frozen.size_stood_ms, Some(millis(FRAME * 120)), "from the first frame on");
+        assert!(dead.silent_ms.is_some_and(|silent| silent > 2000.0), "{dead:?}");
+        assert!(dead.bitrate_kbps < 0.6 * report.bitrate_kbps, "{} kbit/s", dead.bitrate_kbps);
         // Another stream in the same slot: neither its sequence nor its frames have to do with those before.
         let later = start + FRAME * 60;
         let mut another = Camera::new(&Library::built_in(), false, later);

@@ -120,6 +120,7 @@ pub struct Client {
     slots: Vec<(Mid, SlotMeter)>,
     sent: SentReport,
     ended: Option<LeaveReason>,
+    left: Option<Instant>,
     errors: Vec<String>,
 }
 
@@ -146,7 +147,7 @@ impl Client {
         }
         let (room, name) = (config.room.clone(), config.name.clone());
         let hello = Hello { version: VERSION, token: None, room, name, resume: None, replaces: None };
-        Ok(Self {
+        let mut client = Self {
             config,
             library,
             joined,
@@ -164,8 +165,12 @@ impl Client {
             slots: Vec::new(),
             sent: SentReport::default(),
             ended: None,
+            left: None,
             errors: Vec::new(),
-        })
+        };
+        // At once, as the browser does: the node answers both.
+        client.offer();
+        Ok(client)
     }
 
     /// The door said something.
@@ -243,8 +248,9 @@ impl Client {
         Ok(self.rtc.handle_input(Input::Timeout(now))?)
     }
 
-    /// Says goodbye.
-    pub fn leave(&mut self) {
+    /// Says goodbye. Nothing is taken in from now on, so the stay is measured up to here.
+    pub fn leave(&mut self, now: Instant) {
+        self.left.get_or_insert(now);
         self.outbox.push_back(Output::Signal(ClientMessage::Leave));
     }
 
@@ -285,8 +291,9 @@ impl Client {
         format!("{state} by {pop}: {people} participants, receiving {kbps:.0} kbit/s, {frames} frames decodable")
     }
 
-    /// All that was measured.
+    /// All that was measured until the goodbye, or until `now`.
     pub fn report(&self, now: Instant) -> Report {
+        let now = self.left.unwrap_or(now);
         let start = self.joined.times.start;
         let first = |times: Vec<Option<Instant>>| times.into_iter().flatten().min();
         let first_packet = first(self.slots.iter().map(|(_, slot)| slot.first_packet_at()).collect());
@@ -314,11 +321,7 @@ impl Client {
     fn handle_welcome(&mut self, now: Instant, welcome: Welcome) {
         self.roster = welcome.participants.iter().map(|other| (other.id.clone(), other.clone())).collect();
         self.joined.times.welcome.get_or_insert(now);
-        let may_publish = welcome.may_publish;
         self.welcome = Some(welcome);
-        if self.offers == 0 {
-            self.offer(may_publish);
-        }
         self.send_view();
     }
 

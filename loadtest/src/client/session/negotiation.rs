@@ -22,17 +22,17 @@ pub(super) fn engine(now: Instant) -> Rtc {
 
 impl Client {
     /// Offers what is published and the receive slots.
-    pub(super) fn offer(&mut self, may_publish: bool) {
+    pub(super) fn offer(&mut self) {
         let mut layers = Simulcast::new();
         for (rid, _) in self.library.camera.iter() {
             layers.add_send_layer(SimulcastLayer::new(rid));
         }
         let mut change = self.rtc.sdp_api();
         let (stream, send) = (Some(self.config.name.clone()), Direction::SendOnly);
-        if may_publish && self.config.audio {
+        if self.config.audio {
             self.microphone_mid = Some(change.add_media(MediaKind::Audio, send, stream.clone(), None, None));
         }
-        if may_publish && self.config.video {
+        if self.config.video {
             let layers = self.config.simulcast.then_some(layers);
             self.camera_mid = Some(change.add_media(MediaKind::Video, send, stream, None, layers));
         }
