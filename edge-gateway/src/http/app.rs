@@ -36,7 +36,7 @@ const HARDENING: [(&str, &str); 5] = [
         "permissions-policy",
         "camera=(self), microphone=(self), display-capture=(self), speaker-selection=(self), autoplay=(self), \
          fullscreen=(self), picture-in-picture=(self), screen-wake-lock=(self), geolocation=(), payment=(), usb=(), \
-         serial=(), hid=(), bluetooth=(), midi=()",
+         serial=(), hid=(), midi=()",
     ),
 ];
 

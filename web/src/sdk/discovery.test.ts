@@ -77,6 +77,25 @@ describe("discovery", () => {
     expect(asked.filter((line) => line.endsWith("/v1/ping?as-if=bogota"))).toHaveLength(9);
     expect(asked.at(-1)).toBe("POST https://panama.example.org/v1/measurements?as-if=bogota");
   });
+
+  test("reports round trips, not what opening the connection takes, and nothing of whom it knows only that of", async () => {
+    const roundTripMs: Record<string, number> = { panama: 10, zurich: 30, singapore: 60 };
+    const seen = new Set<string>();
+    let body: unknown;
+    const world = new World();
+    world.onFetch = async (url, init) => {
+      if (url.includes("/v1/measurements")) body = JSON.parse(String(init?.body));
+      const id = new URL(url).hostname.split(".")[0] ?? "";
+      const opens = url.includes("/v1/ping") && !seen.has(id);
+      if (opens) seen.add(id);
+      const delayMs = (roundTripMs[id] ?? 0) * (opens ? 3 : 1);
+      await new Promise<void>((resolve) => world.after(delayMs, resolve));
+      return url.includes("/v1/pops") ? Response.json({ pops: THREE, max_age_s: 60 }) : new Response(null, { status: 204 });
+    };
+    await found(world, { origin: "https://panama.example.org" });
+    // The fastest is done after 50 ms and the others have as long again: singapore's first answer takes 180.
+    expect(body).toEqual({ measurements: [{ pop: "panama", rtt_ms: 10 }] });
+  });
 });
 
 describe("ranking", () => {

@@ -1,6 +1,6 @@
 import { askDoor, callDoor, jsonPost } from "./doors";
 import type { Environment } from "./environment";
-import type { Measurement, PopEntry, PopId, PopList } from "./protocol.gen";
+import { FULL_LOAD, type Measurement, type PopEntry, type PopId, type PopList } from "./protocol.gen";
 
 /** The most PoPs probed at a time: the first of the door's ranking. */
 export const MAX_PROBED = 4;
@@ -41,7 +41,7 @@ export async function discover(environment: Environment, options: DiscoveryOptio
   const candidates = list.pops.filter((pop) => pop.state === "ready").slice(0, MAX_PROBED);
   const measured = await probeAll(environment, candidates, query);
   void report(environment, door, query, measured);
-  const probed = list.pops.map((pop): ProbedPop => ({ ...pop, measuredMs: measured.get(pop.id) }));
+  const probed = list.pops.map((pop): ProbedPop => ({ ...pop, measuredMs: measured.get(pop.id)?.fastestMs }));
   return { pops: rank(probed, options.current), asIf: list.as_if };
 }
 
@@ -61,7 +61,7 @@ export function rank(pops: readonly ProbedPop[], current?: PopId): ProbedPop[] {
 }
 
 function takesCalls(pop: PopEntry): boolean {
-  return pop.state === "ready" && pop.load < 1;
+  return pop.state === "ready" && pop.load < FULL_LOAD;
 }
 
 function cost(pop: ProbedPop): number {
@@ -91,28 +91,39 @@ async function firstAnswer(
   }
 }
 
+/** What the answered probes of one PoP took. */
+interface Probes {
+  fastestMs: number;
+  /** The fastest on a connection that stood already: a round trip, where the first probe also pays for the connection. */
+  warmMs: number | undefined;
+}
+
 /** Probes in parallel; ends soon after the fastest is done, since whoever is slower by then is not the nearest. */
 async function probeAll(
   environment: Environment,
   pops: readonly PopEntry[],
   query: string,
-): Promise<Map<PopId, number>> {
-  const fastest = new Map<PopId, number>();
+): Promise<Map<PopId, Probes>> {
+  const measured = new Map<PopId, Probes>();
   const runs = pops.map(async (pop) => {
+    let fastestMs = Infinity;
+    let warmMs: number | undefined;
     for (let probe = 0; probe < PROBES; probe += 1) {
       const started = environment.now();
       await callDoor(environment, `${pop.url}/v1/ping${query}`, { cache: "no-store" });
       const elapsed = environment.now() - started;
-      fastest.set(pop.id, Math.min(fastest.get(pop.id) ?? Infinity, elapsed));
+      fastestMs = Math.min(fastestMs, elapsed);
+      if (probe > 0) warmMs = Math.min(warmMs ?? Infinity, elapsed);
+      measured.set(pop.id, { fastestMs, warmMs });
     }
-    return fastest.get(pop.id) ?? 0;
+    return fastestMs;
   });
   const all = Promise.allSettled(runs);
   const first = await Promise.any(runs).catch(() => undefined);
-  if (first === undefined) return fastest;
+  if (first === undefined) return measured;
   const grace = new Promise<void>((resolve) => environment.after(Math.max(MIN_GRACE_MS, first), resolve));
   await Promise.race([all, grace]);
-  return new Map(fastest);
+  return new Map(measured);
 }
 
 /** Tells the directory what was measured. It is a favour to later callers: nothing depends on its success. */
@@ -120,9 +131,11 @@ async function report(
   environment: Environment,
   door: string,
   query: string,
-  measured: Map<PopId, number>,
+  measured: ReadonlyMap<PopId, Probes>,
 ): Promise<void> {
-  const measurements = [...measured].map(([pop, rtt]): Measurement => ({ pop, rtt_ms: Math.max(rtt, 0.1) }));
+  const measurements = [...measured].flatMap(([pop, { warmMs }]): Measurement[] =>
+    warmMs === undefined ? [] : [{ pop, rtt_ms: Math.max(warmMs, 0.1) }],
+  );
   if (measurements.length === 0) return;
   await callDoor(environment, `${door}/v1/measurements${query}`, jsonPost({ measurements })).catch(() => undefined);
 }

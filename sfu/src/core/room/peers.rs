@@ -160,8 +160,9 @@ impl Room {
         let publication = &self.publications[track.0];
         let mut in_use = vec![false; publication.layers.len()];
         for subscriber in &publication.subscribers {
-            let slot =
-                self.receivers.get(&subscriber.client).and_then(|r| r.slots(subscriber.kind).get(subscriber.slot));
+            // A peer sends a keyframe with what is asked for, which whoever is not connected yet could not take.
+            let receiver = self.receivers.get(&subscriber.client).filter(|receiver| receiver.connected);
+            let slot = receiver.and_then(|r| r.slots(subscriber.kind).get(subscriber.slot));
             for layer in slot.into_iter().flat_map(|slot| [slot.target, slot.current]).flatten() {
                 in_use[layer] = true;
             }

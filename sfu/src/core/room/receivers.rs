@@ -24,10 +24,9 @@ use crate::core::{
 
 /// What a voice takes, in kbit/s, RED and headers included: set aside before any video.
 const AUDIO_KBPS: u32 = 60;
-/// What the lowest layer of a track that does not flow here yet is taken to need, in kbit/s.
-const ASSUMED_SIMULCAST_KBPS: u32 = 150;
-/// What a track without simulcast that does not flow here yet is taken to need, in kbit/s.
-const ASSUMED_SINGLE_KBPS: u32 = 500;
+/// What the lowest layer of a track that does not flow here yet is taken to need, in kbit/s: little, so that it is tried even
+/// where little is known of the path yet. What it really takes is known a moment later.
+const ASSUMED_KBPS: u32 = 150;
 /// After a slot was lowered it is not raised for this long, so that it does not flap.
 const RAISE_PAUSE: Duration = Duration::from_secs(3);
 /// A picture is paused only after the path has been too narrow even for its lowest layer for this long: one low estimate,
@@ -526,8 +525,7 @@ fn offered_layers(publication: &mut Publication, now: Instant) -> Vec<(usize, La
         }
     }
     if offered.is_empty() {
-        let kbps = if publication.layers.len() > 1 { ASSUMED_SIMULCAST_KBPS } else { ASSUMED_SINGLE_KBPS };
-        offered.push((0, Layer { kbps, height: publication.layer_height(0) }));
+        offered.push((0, Layer { kbps: ASSUMED_KBPS, height: publication.layer_height(0) }));
     }
     offered
 }
