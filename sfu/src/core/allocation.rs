@@ -55,7 +55,10 @@ pub fn allocate(budget_kbps: u32, wishes: &[Wish]) -> Vec<Option<usize>> {
                 continue;
             }
             let before = step.checked_sub(1).map_or(0, |below| wish.useful()[below].1.kbps);
-            let limit = if wish.was_at_least(*index) { budget_kbps } else { budget_kbps / 100 * RAISE_MARGIN_PERCENT };
+            // The lowest layer needs no margin: while nothing is sent the estimate does not grow either, and a picture that
+            // was paused would stay so.
+            let kept = step == 0 || wish.was_at_least(*index);
+            let limit = if kept { budget_kbps } else { with_margin(budget_kbps) };
             let after = (used - before).saturating_add(layer.kbps);
             if after <= limit {
                 used = after;
@@ -64,6 +67,10 @@ pub fn allocate(budget_kbps: u32, wishes: &[Wish]) -> Vec<Option<usize>> {
         }
     }
     wishes.iter().zip(chosen).map(|(wish, place)| place.map(|step| wish.useful()[step].0)).collect()
+}
+
+fn with_margin(budget_kbps: u32) -> u32 {
+    (u64::from(budget_kbps) * u64::from(RAISE_MARGIN_PERCENT) / 100) as u32
 }
 
 #[cfg(test)]
@@ -83,6 +90,12 @@ mod tests {
         assert_eq!(allocate(300, &[simulcast(720, Some(2))]), [Some(0)]);
         assert_eq!(allocate(3000, &[simulcast(720, Some(0))]), [Some(2)]);
         assert_eq!(allocate(100, &[simulcast(720, Some(0))]), [None], "paused rather than flooding the path");
+    }
+
+    #[test]
+    fn a_paused_picture_comes_back_as_soon_as_its_lowest_layer_fits() {
+        assert_eq!(allocate(169, &[simulcast(720, None)]), [Some(0)]);
+        assert_eq!(allocate(149, &[simulcast(720, None)]), [None]);
     }
 
     #[test]
