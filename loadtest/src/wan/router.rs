@@ -35,7 +35,7 @@ const REQUEST_QUEUE: usize = 64;
 const REAL_TIME_PRIORITY: &str = "10";
 
 enum Request {
-    SetParameters(HostId, HostId, LinkParameters),
+    SetParameters(HostId, HostId, LinkParameters, mpsc::SyncSender<()>),
     Parameters(HostId, HostId, mpsc::SyncSender<Option<LinkParameters>>),
     Counters(mpsc::SyncSender<Counters>),
     Stop,
@@ -55,9 +55,9 @@ pub struct RouterHandle {
 }
 
 impl RouterHandle {
-    /// Makes or changes a link.
+    /// Makes or changes a link. Once this returns every packet that is sent finds it so.
     pub fn set_parameters(&self, from: HostId, to: HostId, parameters: LinkParameters) -> Result<(), WanError> {
-        self.send(Request::SetParameters(from, to, parameters))
+        self.ask(|reply| Request::SetParameters(from, to, parameters, reply))
     }
 
     /// How a link behaves now, if there is one.
@@ -194,8 +194,9 @@ impl Switch {
         while let Ok(request) = self.inbox.try_recv() {
             // Whoever asked may have given up waiting: a reply that nobody takes is no fault.
             match request {
-                Request::SetParameters(from, to, link) => {
+                Request::SetParameters(from, to, link, reply) => {
                     self.fabric.set_parameters(Instant::now(), from, to, link);
+                    let _ = reply.send(());
                 }
                 Request::Parameters(from, to, reply) => {
                     let _ = reply.send(self.fabric.parameters(from, to).copied());
