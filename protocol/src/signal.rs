@@ -247,6 +247,10 @@ pub enum ServerMessage {
         detail: String,
         /// Whether the session ended with it.
         fatal: bool,
+        /// The revision of the offer, if that is what was refused: there will be no answer to it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[ts(optional)]
+        revision: Option<u32>,
     },
     /// The session ended.
     Ended {

@@ -384,7 +384,7 @@ impl Script {
     ) {
         let _ = self.log.send(Heard::Session(session.clone()));
         let Some((participant, resumed)) = self.admit(&session) else {
-            let gone = ServerMessage::Error { code: Code::SessionGone, detail: "gone".into(), fatal: true };
+            let gone = ServerMessage::Error { code: Code::SessionGone, detail: "gone".into(), fatal: true, revision: None };
             let _ = sender.send(&gone).await;
             return sender.finish().await;
         };
@@ -436,7 +436,7 @@ impl Script {
     fn reply(&self, participant: &ParticipantId, message: ClientMessage) -> Option<ServerMessage> {
         match message {
             ClientMessage::Offer { sdp, .. } if sdp.contains("a=broken") => {
-                Some(ServerMessage::Error { code: Code::InvalidSdp, detail: "broken".into(), fatal: false })
+                Some(ServerMessage::Error { code: Code::InvalidSdp, detail: "broken".into(), fatal: false, revision: None })
             }
             ClientMessage::Offer { revision, .. } => Some(ServerMessage::Answer { revision, sdp: ANSWER.into() }),
             ClientMessage::Ping { id } => Some(ServerMessage::Pong { id }),
@@ -454,7 +454,7 @@ pub(crate) const FLOOD: usize = 5_000;
 
 /// Says more than sockets and queues can hold for a client that does not listen.
 async fn flood(sender: &mut FrameSender<ServerMessage>) {
-    let talk = ServerMessage::Error { code: Code::Conflict, detail: "x".repeat(20_000), fatal: false };
+    let talk = ServerMessage::Error { code: Code::Conflict, detail: "x".repeat(20_000), fatal: false, revision: None };
     for _ in 0..FLOOD {
         if sender.send(&talk).await.is_err() {
             return;

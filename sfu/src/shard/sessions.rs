@@ -100,7 +100,7 @@ impl Engine {
         };
         if let Err(refused) = result {
             // The queue is new and empty; if the door is gone already nobody is left to be told.
-            let _ = outbox.try_send(refused.into_message(true));
+            let _ = outbox.try_send(refused.ends_session());
         }
         // The welcome goes before the answer to an offer that may have come right behind.
         self.carry_out_effects(&room, now);
@@ -196,6 +196,10 @@ impl Engine {
     }
 
     fn message(&mut self, client: ClientKey, message: ClientMessage, now: Instant) {
+        let revision = match &message {
+            ClientMessage::Offer { revision, .. } => Some(*revision),
+            _ => None,
+        };
         let result = match message {
             ClientMessage::Offer { revision, sdp, tracks } => self.offer(client, revision, &sdp, &tracks, now),
             ClientMessage::Candidate { candidate } => Self::candidate(&candidate),
@@ -223,7 +227,8 @@ impl Engine {
             }
         };
         if let Err(refused) = result {
-            self.tell(client, refused.into_message(false), now);
+            let Refused { code, detail } = refused;
+            self.tell(client, ServerMessage::Error { code, detail, fatal: false, revision }, now);
         }
     }
 
@@ -252,7 +257,7 @@ impl Engine {
             Err(refused) if fragment == fragment_before => return Err(refused),
             Err(refused) => {
                 // It has restarted ICE already, and the client will never hear with what: nothing reaches it any more.
-                self.tell(key, refused.into_message(true), now);
+                self.tell(key, refused.ends_session(), now);
                 self.end(key, LeaveReason::Fault, now);
                 return Ok(());
             }
@@ -352,7 +357,7 @@ impl Engine {
 }
 
 impl Refused {
-    fn into_message(self, fatal: bool) -> ServerMessage {
-        ServerMessage::Error { code: self.code, detail: self.detail, fatal }
+    fn ends_session(self) -> ServerMessage {
+        ServerMessage::Error { code: self.code, detail: self.detail, fatal: true, revision: None }
     }
 }

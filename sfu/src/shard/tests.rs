@@ -360,6 +360,12 @@ fn what_cannot_be_done_is_refused_with_its_reason() {
     );
     world.run(Duration::from_millis(50));
     assert_eq!(errors(&world.peers[0].heard), [Code::InvalidSdp, Code::TooLarge, Code::InvalidRequest, Code::TooLarge],);
+    let offer = |message: &ServerMessage| match message {
+        ServerMessage::Error { revision, .. } => Some(*revision),
+        _ => None,
+    };
+    let offers: Vec<Option<u32>> = world.peers[0].heard.iter().filter_map(offer).collect();
+    assert_eq!(offers, [Some(2), Some(3), None, None], "an error says which offer gets no answer");
     assert!(
         matches!(world.engine.clients[world.key(0).0].signalling, Signalling::Attached { .. }),
         "the session goes on"

@@ -217,7 +217,11 @@ detail: string,
 /**
  * Whether the session ended with it.
  */
-fatal: boolean, } | { "type": "ended", 
+fatal: boolean, 
+/**
+ * The revision of the offer, if that is what was refused: there will be no answer to it.
+ */
+revision?: number, } | { "type": "ended", 
 /**
  * Why.
  */

@@ -201,7 +201,7 @@ impl Client {
                     camera.source.show_layers(&rids);
                 }
             }
-            ServerMessage::Error { code, detail, fatal } => {
+            ServerMessage::Error { code, detail, fatal, .. } => {
                 self.note_error(format!("{code:?}: {detail}"));
                 self.ended = self.ended.or(fatal.then_some(LeaveReason::Fault));
             }
