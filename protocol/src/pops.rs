@@ -7,6 +7,11 @@ use crate::PopId;
 /// A PoP or media node with this load or more is full: whoever can choose, chooses another. Below 1, so that newcomers
 /// of the calls that go on there still find a place.
 pub const FULL_LOAD: f64 = 0.9;
+/// Who is connected moves only to a PoP that is better than its own by at least this much, in milliseconds, and by
+/// [`STAY_WITHIN_SHARE`].
+pub const STAY_WITHIN_MS: f64 = 10.0;
+/// The same as a share of what the own PoP costs. Both, so that neither 8 against 5 ms nor 300 against 289 ms moves anyone.
+pub const STAY_WITHIN_SHARE: f64 = 0.15;
 
 /// `GET /v1/pops`: every PoP, the best for this caller first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ts_rs::TS, utoipa::ToSchema)]
@@ -36,6 +41,8 @@ pub struct PopEntry {
     pub rtt_source: RttSource,
     /// How busy it is, from 0 (idle) to 1 (takes nobody new). From [`FULL_LOAD`] on it is a last resort.
     pub load: f64,
+    /// What the load adds to a round trip when PoPs are compared, in milliseconds: nothing while there is room.
+    pub load_cost_ms: f64,
     /// Whether it takes new calls.
     pub state: PopState,
 }

@@ -56,7 +56,8 @@ fn typescript() -> String {
         "\nexport const PROTOCOL_VERSION = {};\nexport const SUBPROTOCOL = {:?};\nexport const \
          TOKEN_SUBPROTOCOL_PREFIX = {:?};\nexport const MAX_NAME_CHARS = {};\nexport const MAX_TILES = {};\n\
          export const MAX_SPEAKERS = {};\n\
-         export const RESUME_GRACE_S = {};\nexport const FULL_LOAD = {};\n",
+         export const RESUME_GRACE_S = {};\nexport const FULL_LOAD = {};\n\
+         export const STAY_WITHIN_MS = {};\nexport const STAY_WITHIN_SHARE = {};\n",
         signal::VERSION,
         signal::SUBPROTOCOL,
         signal::TOKEN_SUBPROTOCOL_PREFIX,
@@ -65,6 +66,8 @@ fn typescript() -> String {
         signal::MAX_SPEAKERS,
         signal::RESUME_GRACE_S,
         pops::FULL_LOAD,
+        pops::STAY_WITHIN_MS,
+        pops::STAY_WITHIN_SHARE,
     );
     text
 }

@@ -7,7 +7,7 @@
 //! order depends on nothing but the values given.
 //!
 //! A caller that is connected stays where it is unless another PoP is better by [`STAY_WITHIN_MS`] and by
-//! [`STAY_WITHIN_SHARE`]: both, so that neither 8 against 5 ms nor 300 against 289 ms moves anyone.
+//! [`STAY_WITHIN_SHARE`].
 
 mod latency;
 mod place;
@@ -16,7 +16,7 @@ use std::cmp::Ordering;
 
 use isthmus_protocol::{
     PopId,
-    pops::{FULL_LOAD, PopEntry, PopState, RttSource},
+    pops::{FULL_LOAD, PopEntry, PopState, RttSource, STAY_WITHIN_MS, STAY_WITHIN_SHARE},
 };
 
 pub use latency::{LatencyRecord, MAX_POPS, PACE, Prefix, Refusal, Reporter, SAMPLE_LIFETIME, Sample, WINDOW};
@@ -30,10 +30,6 @@ use crate::{
 /// The round trip assumed to a PoP of which nothing is known, in milliseconds. Middling: such a PoP is worth a probe
 /// before one that is known to be far.
 pub const UNKNOWN_RTT_MS: f64 = 150.0;
-/// A PoP must be better than the caller's own by at least this much to take its place, in milliseconds.
-pub const STAY_WITHIN_MS: f64 = 10.0;
-/// A PoP must also be better than the caller's own by at least this share of the own cost.
-pub const STAY_WITHIN_SHARE: f64 = 0.15;
 
 /// Up to this load a PoP costs nothing extra.
 const FREE_LOAD: f64 = 0.6;
@@ -96,6 +92,7 @@ impl Ranked {
             PopState::Draining => Willing::Draining,
             PopState::Down => Willing::Down,
         };
+        let load_cost_ms = load_cost_ms(load);
         let entry = PopEntry {
             id: pop.pop.clone(),
             region: pop.region.clone(),
@@ -103,9 +100,10 @@ impl Ranked {
             rtt_ms,
             rtt_source,
             load,
+            load_cost_ms,
             state,
         };
-        Self { willing, cost_ms: rtt_ms + load_cost_ms(load), entry }
+        Self { willing, cost_ms: rtt_ms + load_cost_ms, entry }
     }
 
     fn order(&self, other: &Self) -> Ordering {

@@ -396,6 +396,10 @@ rtt_source: RttSource,
  */
 load: number, 
 /**
+ * What the load adds to a round trip when PoPs are compared, in milliseconds: nothing while there is room.
+ */
+load_cost_ms: number, 
+/**
  * Whether it takes new calls.
  */
 state: PopState, };
@@ -496,3 +500,5 @@ export const MAX_TILES = 64;
 export const MAX_SPEAKERS = 3;
 export const RESUME_GRACE_S = 30;
 export const FULL_LOAD = 0.9;
+export const STAY_WITHIN_MS = 10;
+export const STAY_WITHIN_SHARE = 0.15;
