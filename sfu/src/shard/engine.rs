@@ -294,7 +294,7 @@ impl Engine {
                 Ok(Polled::Estimate(estimate)) => self.estimated(key, estimate, now),
                 Ok(Polled::Connected) => {
                     self.counters.connected(now.saturating_duration_since(client.joined));
-                    self.in_room_of(key, |room| room.connected(key));
+                    self.in_room_of(key, |room| room.connected(key, now));
                 }
                 Ok(Polled::Nothing) => {}
                 Ok(Polled::Unusable(reason)) => self.counters.dropped(reason),

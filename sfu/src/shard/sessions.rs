@@ -115,7 +115,7 @@ impl Engine {
         outbox: &mpsc::Sender<ServerMessage>,
         now: Instant,
     ) -> Result<(), Refused> {
-        self.admit(&who)?;
+        self.admit(&who, replaces.as_ref())?;
         let joining = Joining {
             participant: who.participant.clone(),
             identity: who.person.clone(),
@@ -137,7 +137,7 @@ impl Engine {
         Ok(())
     }
 
-    fn admit(&self, who: &Identity) -> Result<(), Refused> {
+    fn admit(&self, who: &Identity, replaces: Option<&ParticipantId>) -> Result<(), Refused> {
         let refuse = |code, detail: &str| Err(Refused { code, detail: detail.into() });
         if self.draining.is_some() {
             return refuse(Code::Draining, "this point of presence is draining; join through another");
@@ -148,8 +148,8 @@ impl Engine {
         if self.clients.len() >= self.settings.max_participants {
             return refuse(Code::Unavailable, "the node has as many participants as it may have");
         }
-        let in_room = self.rooms.get(&who.room).map_or(0, Room::len);
-        if in_room >= self.settings.max_room {
+        let others = self.rooms.get(&who.room).map_or(0, |room| room.others(&who.person, replaces));
+        if others >= self.settings.max_room {
             return refuse(Code::RoomFull, "the room has as many participants as it may have");
         }
         Ok(())

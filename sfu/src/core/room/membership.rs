@@ -7,7 +7,7 @@ use isthmus_protocol::{
     token::Grants,
 };
 
-use super::{At, ClientKey, Effect, Member, Room};
+use super::{At, ClientKey, Member, Room};
 use crate::core::capture_clock::CaptureClock;
 
 /// Someone who comes in through this node.
@@ -21,23 +21,25 @@ pub struct Joining {
     pub name: String,
     /// What they may do.
     pub grants: Grants,
-    /// The stay it takes the place of.
+    /// The stay whose place it is to take.
     pub replaces: Option<ParticipantId>,
 }
 
 impl Room {
-    /// `client` joins: it is welcomed with the roster, and the others are told.
+    /// `client` joins: it is welcomed with the roster, and the others are told, unless it has to take another's place first.
     pub fn join(&mut self, client: ClientKey, joining: Joining) {
         let Joining { participant, identity, name, grants, replaces } = joining;
-        let replaces = replaces.filter(|old| self.members.get(old).is_some_and(|m| m.identity == identity));
-        if let Some(old) = &replaces {
-            self.remove_replaced(old);
+        let stands_by_for = self.place_taken(&identity, replaces);
+        let superseded = stands_by_for.as_ref().map(|old| self.stand_ins(old)).unwrap_or_default();
+        for earlier in superseded {
+            self.end_replaced(&earlier);
         }
         let member = Member {
             identity,
             name,
             pop: self.here.pop.clone(),
             at: At::Client(client),
+            stands_by_for,
             tracks: Vec::new(),
             clock: CaptureClock::default(),
             last_spoke: None,
@@ -46,13 +48,16 @@ impl Room {
         self.clients.insert(client, participant.clone());
         self.add_receiver(client, grants.subscribe);
         self.welcome(client, grants.publish, false);
-        self.announce(&participant, replaces);
+        if !self.stands_by(&participant) {
+            self.announce(&participant, None);
+        }
     }
 
     /// Tells `client` how things stand: at its start, and when it takes its session up again.
     pub fn welcome(&mut self, client: ClientKey, may_publish: bool, resumed: bool) {
         let Some(participant) = self.clients.get(&client).cloned() else { return };
-        let participants = self.members.keys().filter_map(|id| self.describe(id)).collect();
+        let visible = self.members.keys().filter(|id| self.is_visible(id, &participant));
+        let participants = visible.filter_map(|id| self.describe(id)).collect();
         let welcome = Welcome {
             version: VERSION,
             participant,
@@ -91,15 +96,16 @@ impl Room {
         })
     }
 
-    /// Tells everyone here, and every peer if the participant is here, how they are now.
+    /// Tells everyone here, and every peer if the participant is here, how they are now. Of one that stands by nobody is
+    /// told but themselves.
     pub(super) fn announce(&mut self, id: &ParticipantId, replaces: Option<ParticipantId>) {
         let Some(participant) = self.describe(id) else { return };
         let is_local = matches!(self.members[id].at, At::Client(_));
-        if is_local {
+        if is_local && !self.stands_by(id) {
             let (room, participant, replaces) = (self.id.clone(), participant.clone(), replaces.clone());
             self.tell_peers(&PeerMessage::Participant { room, participant, replaces });
         }
-        self.signal_everyone(&ServerMessage::Participant { participant, replaces });
+        self.signal_observers(id, &ServerMessage::Participant { participant, replaces });
     }
 
     /// Takes in a participant of `node`, new or changed.
@@ -108,48 +114,39 @@ impl Room {
             // Only the node that carries a stay may speak for it.
             return;
         }
-        let replaces = replaces.filter(|old| self.members.get(old).is_some_and(|m| m.identity == participant.identity));
-        if let Some(old) = &replaces {
-            self.remove_replaced(old);
-        }
         let member = self.members.entry(participant.id.clone()).or_insert_with(|| Member {
             identity: participant.identity.clone(),
             name: String::new(),
             pop: participant.pop.clone(),
             at: At::Node(node.clone()),
+            stands_by_for: None,
             tracks: Vec::new(),
             clock: CaptureClock::default(),
             last_spoke: None,
         });
         member.name.clone_from(&participant.name);
         self.set_remote_tracks(node, &participant.id, &participant.tracks);
+        let replaces = replaces.filter(|old| self.is_same_person(old, &participant.id));
+        if let Some(old) = &replaces {
+            self.hand_over(old, &participant.id);
+        }
         self.announce(&participant.id, replaces);
     }
 
-    /// Forgets a member, its tracks and what was sent of them, and tells everyone here.
+    /// Forgets a member, its tracks and what was sent of them, and tells everyone here; if another stands by for it, that one
+    /// takes over instead.
     pub(super) fn remove_member(&mut self, id: &ParticipantId, reason: LeaveReason) {
+        if let Some(stand_in) = self.stand_ins(id).first() {
+            self.take_over(stand_in);
+            return;
+        }
+        let was_known = !self.stands_by(id);
         let Some(member) = self.members.remove(id) else { return };
         for track in member.tracks {
             self.remove_publication(track);
         }
-        self.signal_everyone(&ServerMessage::Left { participant: id.clone(), reason });
-    }
-
-    /// Ends the stay that another takes the place of. Nobody is told that it left: they see it go on.
-    fn remove_replaced(&mut self, old: &ParticipantId) {
-        let Some(member) = self.members.remove(old) else { return };
-        for track in member.tracks {
-            self.remove_publication(track);
-        }
-        if let At::Client(client) = member.at {
-            self.clients.remove(&client);
-            self.remove_receiver(client);
-            self.effects.push(Effect::Ended { client, reason: LeaveReason::Replaced });
-            // Peers that have heard of the new stay have removed the old one already; news of it that is still on its way
-            // to them must not bring it back for good.
-            let participant = old.clone();
-            let left = PeerMessage::Left { room: self.id.clone(), participant, reason: LeaveReason::Replaced };
-            self.tell_peers(&left);
+        if was_known {
+            self.signal_everyone(&ServerMessage::Left { participant: id.clone(), reason });
         }
     }
 }

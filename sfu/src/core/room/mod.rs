@@ -6,12 +6,14 @@
 //! | file              | part                                                     |
 //! |-------------------|----------------------------------------------------------|
 //! | `membership.rs`   | joining, leaving, what everyone is told                  |
+//! | `moves.rs`        | a stay that takes the place of another                   |
 //! | `publications.rs` | tracks of participants here and elsewhere                |
 //! | `receivers.rs`    | slots, views, layers                                     |
 //! | `peers.rs`        | what other nodes say and want                            |
 //! | `packets.rs`      | the packet path                                          |
 
 mod membership;
+mod moves;
 mod packets;
 mod peers;
 mod publications;
@@ -174,6 +176,8 @@ struct Member {
     name: String,
     pop: PopId,
     at: At,
+    /// The stay whose place it is to take once it has media. Until then nobody else knows of it.
+    stands_by_for: Option<ParticipantId>,
     tracks: Vec<TrackKey>,
     clock: CaptureClock,
     last_spoke: Option<Instant>,
@@ -248,9 +252,13 @@ impl Room {
         self.clients.is_empty()
     }
 
-    /// How many are in the room, here and elsewhere.
-    pub fn len(&self) -> usize {
-        self.members.len()
+    /// How many are in the room, here and elsewhere, beside a newcomer: who moves does not count twice.
+    pub fn others(&self, identity: &str, replaces: Option<&ParticipantId>) -> usize {
+        let counts = |(id, member): &(&ParticipantId, &Member)| {
+            let moves = member.identity == identity && replaces == Some(*id);
+            !moves && member.stands_by_for.is_none()
+        };
+        self.members.iter().filter(counts).count()
     }
 
     /// Whether something changed that [`Room::tick`] should settle at once.
@@ -275,6 +283,7 @@ impl Room {
             streams.release(stream);
         }
         self.settle_speakers(now);
+        self.settle_moves(now);
         self.settle_slots(now);
         self.send_waiting_keyframe_requests(now);
         self.settle_demands(now, streams);

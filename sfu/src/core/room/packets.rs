@@ -122,7 +122,7 @@ impl Room {
             layer.requests.satisfied();
             layer.height = keyframes::height(packet.codec, &packet.payload).or(layer.height);
         }
-        if kind == Kind::Audio {
+        if kind == Kind::Audio && member.stands_by_for.is_none() {
             speakers.heard(track, packet.level, now);
             if is_local {
                 local_speakers.heard(track, packet.level, now);
@@ -137,7 +137,7 @@ impl Room {
         let opens = kind == Kind::Audio || (starts_keyframe && is_newest);
         let mut late = 0;
         for subscriber in &publication.subscribers {
-            let Some(receiver) = receivers.get_mut(&subscriber.client).filter(|receiver| receiver.connected) else {
+            let Some(receiver) = receivers.get_mut(&subscriber.client).filter(|receiver| receiver.is_connected()) else {
                 continue;
             };
             let Some(slot) = receiver.slots_mut(subscriber.kind).get_mut(subscriber.slot) else { continue };

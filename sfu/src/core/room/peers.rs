@@ -28,7 +28,8 @@ impl Room {
         if !self.peers.insert(node.clone()) {
             return;
         }
-        let here: Vec<Participant> = self.clients.values().filter_map(|id| self.describe(id)).collect();
+        let known = self.clients.values().filter(|id| !self.stands_by(id));
+        let here: Vec<Participant> = known.filter_map(|id| self.describe(id)).collect();
         for participant in here {
             let message = PeerMessage::Participant { room: self.id.clone(), participant, replaces: None };
             self.effects.push(Effect::Peer { node: node.clone(), message });
@@ -161,7 +162,7 @@ impl Room {
         let mut in_use = vec![false; publication.layers.len()];
         for subscriber in &publication.subscribers {
             // A peer sends a keyframe with what is asked for, which whoever is not connected yet could not take.
-            let receiver = self.receivers.get(&subscriber.client).filter(|receiver| receiver.connected);
+            let receiver = self.receivers.get(&subscriber.client).filter(|receiver| receiver.is_connected());
             let slot = receiver.and_then(|r| r.slots(subscriber.kind).get(subscriber.slot));
             for layer in slot.into_iter().flat_map(|slot| [slot.target, slot.current]).flatten() {
                 in_use[layer] = true;

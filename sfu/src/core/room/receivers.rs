@@ -6,6 +6,7 @@ use std::{
 };
 
 use isthmus_protocol::{
+    TrackId,
     media::Codec,
     signal::{Kind, MAX_SPEAKERS, ServerMessage, Slot as SlotView, SlotContent, SlotState, Tile},
 };
@@ -150,8 +151,8 @@ impl Estimate {
 #[derive(Debug, Default)]
 pub(super) struct Receiver {
     may_subscribe: bool,
-    /// Its peer connection stands: before that nothing can be sent, and a keyframe would be spent on nobody.
-    pub connected: bool,
+    /// Since when its peer connection stands: before that nothing can be sent, and a keyframe would be spent on nobody.
+    pub connected_since: Option<Instant>,
     pub audio: Vec<Slot>,
     pub video: Vec<Slot>,
     view: Option<Vec<Tile>>,
@@ -166,6 +167,23 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
+    pub(super) fn is_connected(&self) -> bool {
+        self.connected_since.is_some()
+    }
+
+    /// Whether each picture that it is to be sent has begun to come.
+    pub(super) fn has_its_pictures(&self) -> bool {
+        let is_missing = |slot: &Slot| slot.track.is_some() && slot.state == SlotState::Live && slot.current.is_none();
+        !self.video.iter().any(is_missing)
+    }
+
+    /// One track has taken the place of another.
+    pub(super) fn show_instead(&mut self, old: &TrackId, new: &TrackId) {
+        for tile in self.view.iter_mut().flatten().filter(|tile| tile.track == *old) {
+            tile.track = new.clone();
+        }
+    }
+
     pub(super) fn slots(&self, kind: Kind) -> &[Slot] {
         match kind {
             Kind::Audio => &self.audio,
@@ -221,9 +239,9 @@ impl Room {
     }
 
     /// The peer connection of `client` stands: what stands in its slots can be sent from now on.
-    pub fn connected(&mut self, client: ClientKey) {
+    pub fn connected(&mut self, client: ClientKey, now: Instant) {
         if let Some(receiver) = self.receivers.get_mut(&client) {
-            receiver.connected = true;
+            receiver.connected_since.get_or_insert(now);
             self.last_tick = None;
         }
     }
@@ -296,7 +314,7 @@ impl Room {
     /// The loudest voices, and in a small room every other one behind them, those that are not muted first.
     fn audio_to_hear(&self) -> Vec<TrackKey> {
         let mut voices = self.speakers.audible().to_vec();
-        let all = self.publications.iter().filter(|(_, p)| p.kind() == Kind::Audio).map(|(key, _)| TrackKey(key));
+        let all = self.known_publications(Kind::Audio).map(|(track, _)| track);
         let mut others: Vec<TrackKey> = all.take(MAX_SPEAKERS + 2).collect();
         if others.len() > MAX_SPEAKERS + 1 {
             return voices;
@@ -309,12 +327,8 @@ impl Room {
 
     /// What is shown to those who do not say what they want: screens, then who speaks, then who spoke last.
     fn default_video(&self) -> Vec<TrackKey> {
-        let mut video: Vec<TrackKey> = self
-            .publications
-            .iter()
-            .filter(|(_, p)| p.kind() == Kind::Video && !p.muted)
-            .map(|(key, _)| TrackKey(key))
-            .collect();
+        let mut video: Vec<TrackKey> =
+            self.known_publications(Kind::Video).filter(|(_, p)| !p.muted).map(|(track, _)| track).collect();
         let spoke = |p: &Publication| self.announced_speakers.iter().position(|id| *id == p.participant);
         video.sort_by_key(|track| {
             let publication = &self.publications[track.0];
@@ -322,6 +336,12 @@ impl Room {
             (importance(publication.source), spoke(publication).unwrap_or(usize::MAX), Reverse(last_spoke))
         });
         video
+    }
+
+    /// What is published by those whom everyone knows of.
+    fn known_publications(&self, kind: Kind) -> impl Iterator<Item = (TrackKey, &Publication)> {
+        let known = self.publications.iter().filter(|(_, publication)| !self.stands_by(&publication.participant));
+        known.filter(move |(_, publication)| publication.kind() == kind).map(|(key, p)| (TrackKey(key), p))
     }
 
     fn video_to_show(&mut self, client: ClientKey, default: &[TrackKey]) -> Vec<TrackKey> {
@@ -349,14 +369,14 @@ impl Room {
 
     /// Puts the `wanted` tracks of others into `client`'s slots.
     fn place(&mut self, client: ClientKey, kind: Kind, wanted: &[TrackKey]) {
-        let Some(own) = self.clients.get(&client) else { return };
+        let (Some(own), Some(receiver)) = (self.clients.get(&client), self.receivers.get(&client)) else { return };
+        let is_anothers = |track: &TrackKey| {
+            let publisher = &self.publications[track.0].participant;
+            publisher != own && self.is_visible(publisher, own)
+        };
+        let places = receiver.slots(kind).len();
+        let wanted: Vec<TrackKey> = wanted.iter().copied().filter(is_anothers).take(places).collect();
         let Some(receiver) = self.receivers.get_mut(&client) else { return };
-        let wanted: Vec<TrackKey> = wanted
-            .iter()
-            .filter(|track| self.publications[track.0].participant != *own)
-            .take(receiver.slots(kind).len())
-            .copied()
-            .collect();
         let before: Vec<Option<TrackKey>> = receiver.slots(kind).iter().map(|slot| slot.track).collect();
         let after = assign(&before, &wanted);
         if before == after {
@@ -461,6 +481,7 @@ impl Room {
 
     fn aim_slot(&mut self, client: ClientKey, index: usize, layer: Option<usize>, lowest: usize, now: Instant) {
         let Some(receiver) = self.receivers.get_mut(&client) else { return };
+        let is_connected = receiver.is_connected();
         let slot = &mut receiver.video[index];
         let raises = layer > slot.target && slot.target.is_some();
         if !(raises && slot.not_raised_before.is_some_and(|at| now < at)) {
@@ -469,7 +490,7 @@ impl Room {
         let state = if slot.target.is_some() { SlotState::Live } else { SlotState::Paused };
         receiver.changed |= slot.state != state;
         slot.state = state;
-        let missing = slot.track.zip(slot.target).filter(|_| receiver.connected && slot.target != slot.current);
+        let missing = slot.track.zip(slot.target).filter(|_| is_connected && slot.target != slot.current);
         if let Some((track, layer)) = missing {
             self.request_keyframe(track, layer, now);
         }

@@ -1,233 +1,13 @@
-//! Rooms on a virtual clock: several nodes whose messages and packets are carried by the test.
+//! What a room does, on a virtual clock.
 
-use std::{collections::VecDeque, sync::Arc};
+mod cluster;
+mod moves;
 
-use isthmus_protocol::{
-    media::{AudioLevel, MediaPacket},
-    signal::{SlotState, Tile},
-    token::Grants,
-};
+use isthmus_protocol::signal::{SlotState, Tile};
 use proptest::prelude::*;
 
 use super::*;
-
-const VOICE: Mid = Mid::from_array(*b"0               ");
-const PICTURE: Mid = Mid::from_array(*b"1               ");
-const BOTH: Grants = Grants { publish: true, subscribe: true };
-
-fn mid(text: &str) -> Mid {
-    Mid::from(text)
-}
-
-/// A node with one room, and what its clients have got.
-struct Node {
-    id: NodeId,
-    room: Room,
-    streams: StreamIds,
-    signals: Vec<(ClientKey, ServerMessage)>,
-    keyframes_asked: Vec<(ClientKey, Option<Rid>)>,
-    received: Vec<(ClientKey, Mid, u64)>,
-}
-
-/// Nodes whose control messages arrive in order and whose packets arrive at once.
-struct Cluster {
-    nodes: Vec<Node>,
-    now: Instant,
-    in_flight: VecDeque<(NodeId, NodeId, PeerMessage)>,
-    relayed: usize,
-    /// The number of the next packet.
-    sequence: u16,
-}
-
-impl Cluster {
-    fn new(names: &[&str]) -> Self {
-        let node = |name: &&str| {
-            let id: NodeId = name.parse().expect("a valid name");
-            let here = Here { pop: name.parse().expect("a valid name"), node: id.clone() };
-            Node {
-                id,
-                room: Room::new("demo".parse().expect("a valid name"), here),
-                streams: StreamIds::new(0),
-                signals: Vec::new(),
-                keyframes_asked: Vec::new(),
-                received: Vec::new(),
-            }
-        };
-        Self {
-            nodes: names.iter().map(node).collect(),
-            now: Instant::now(),
-            in_flight: VecDeque::new(),
-            relayed: 0,
-            sequence: 0,
-        }
-    }
-
-    fn join(&mut self, at: usize, client: usize, name: &str) {
-        let participant = name.parse().expect("a valid name");
-        let joining = Joining { participant, identity: name.into(), name: name.into(), grants: BOTH, replaces: None };
-        let first = self.nodes[at].room.is_empty();
-        self.nodes[at].room.join(ClientKey(client), joining);
-        self.nodes[at].room.connected(ClientKey(client));
-        if first {
-            let from = self.nodes[at].id.clone();
-            let room = self.nodes[at].room.id.clone();
-            let others: Vec<NodeId> = self.nodes.iter().map(|n| n.id.clone()).filter(|id| *id != from).collect();
-            for to in others {
-                self.in_flight.push_back((from.clone(), to, PeerMessage::RoomOpened { room: room.clone() }));
-            }
-        }
-        self.settle();
-    }
-
-    fn publish(&mut self, at: usize, client: usize, rids: &[&str]) {
-        let rids = rids.iter().map(|rid| Rid::from(*rid)).collect();
-        let voice = OfferedTrack { mid: VOICE, source: Source::Microphone, muted: false, rids: Vec::new() };
-        let picture = OfferedTrack { mid: PICTURE, source: Source::Camera, muted: false, rids };
-        self.nodes[at].room.set_tracks(ClientKey(client), &[voice, picture]);
-        self.settle();
-    }
-
-    fn offer_slots(&mut self, at: usize, client: usize, video: usize) {
-        let slot = |index: usize, kind, codecs: &[Codec]| SlotOffer {
-            mid: mid(&format!("{kind:?}{index}")),
-            kind,
-            codecs: codecs.to_vec(),
-            first_sequence: 1,
-        };
-        let mut slots: Vec<SlotOffer> = (0..3).map(|i| slot(i, Kind::Audio, &[Codec::Opus])).collect();
-        slots.extend((0..video).map(|i| slot(i, Kind::Video, &[Codec::Vp8])));
-        self.nodes[at].room.set_slots(ClientKey(client), &slots);
-        self.settle();
-    }
-
-    /// Lets time pass and everything arrive.
-    fn run(&mut self, time: Duration) {
-        let until = self.now + time;
-        while self.now < until {
-            self.now += TICK;
-            self.settle();
-        }
-    }
-
-    fn settle(&mut self) {
-        for _ in 0..20 {
-            for at in 0..self.nodes.len() {
-                let Node { room, streams, .. } = &mut self.nodes[at];
-                room.tick(self.now, streams);
-                for effect in self.nodes[at].room.take_effects() {
-                    self.carry_out(at, effect);
-                }
-            }
-            let Some((from, to, message)) = self.in_flight.pop_front() else { return };
-            let Some(at) = self.nodes.iter().position(|node| node.id == to) else { continue };
-            if !self.nodes[at].room.is_empty() {
-                self.nodes[at].room.peer_message(&from, message, self.now);
-            }
-            if !self.in_flight.is_empty() {
-                self.settle();
-            }
-        }
-    }
-
-    fn carry_out(&mut self, at: usize, effect: Effect) {
-        let node = &mut self.nodes[at];
-        match effect {
-            Effect::Signal { client, message } => node.signals.push((client, message)),
-            Effect::Peer { node: to, message } => self.in_flight.push_back((node.id.clone(), to, message)),
-            Effect::Keyframe { client, rid, .. } => node.keyframes_asked.push((client, rid)),
-            Effect::Bandwidth { .. } | Effect::Ended { .. } => {}
-        }
-    }
-
-    /// A packet of a client goes to everyone it goes to, over peers too.
-    fn send(&mut self, at: usize, client: usize, mid: Mid, rid: Option<&str>, packet: &MediaPacket) {
-        let now = self.now;
-        let mut over_relay = Vec::new();
-        let Node { room, received, id, .. } = &mut self.nodes[at];
-        let from = id.clone();
-        let source = (ClientKey(client), mid, rid.map(Rid::from));
-        let _ = room.packet_from_client(source, packet, now, |delivery| match delivery {
-            Delivery::Client { client, outgoing } => received.push((client, outgoing.mid, outgoing.numbers.sequence)),
-            Delivery::Peer { node, stream } => over_relay.push((node.clone(), stream)),
-        });
-        for (to, stream) in over_relay {
-            self.relayed += 1;
-            let Some(node) = self.nodes.iter_mut().find(|node| node.id == to) else { continue };
-            let Node { room, received, .. } = node;
-            let _ = room.packet_from_peer(&from, stream, packet, now, |delivery| match delivery {
-                Delivery::Client { client, outgoing } => {
-                    received.push((client, outgoing.mid, outgoing.numbers.sequence));
-                }
-                Delivery::Peer { .. } => panic!("a relayed packet was relayed again"),
-            });
-        }
-    }
-
-    /// A second of 50 voice packets and 30 pictures a layer, every one a keyframe if one was asked for.
-    fn second_of_media(&mut self, at: usize, client: usize, rids: &[&str]) {
-        let first = self.sequence;
-        self.sequence = first.wrapping_add(50);
-        for step in 0..50u16 {
-            let sequence = first.wrapping_add(step);
-            self.send(at, client, VOICE, None, &voice(sequence));
-            if step % 5 < 3 {
-                for (layer, rid) in rids.iter().enumerate() {
-                    let packet = picture(sequence, 150 << layer, step == 0 || step == 25);
-                    self.send(at, client, PICTURE, Some(*rid), &packet);
-                }
-            }
-            self.now += Duration::from_millis(20);
-            self.settle();
-        }
-    }
-
-    fn got(&self, at: usize, client: usize, slot: &str) -> usize {
-        let wanted = (ClientKey(client), mid(slot));
-        self.nodes[at].received.iter().filter(|(client, mid, _)| (*client, *mid) == wanted).count()
-    }
-
-    fn last_slots(&self, at: usize, client: usize) -> Vec<isthmus_protocol::signal::Slot> {
-        let slots = |(to, message): &(ClientKey, ServerMessage)| match message {
-            ServerMessage::Slots { slots } if *to == ClientKey(client) => Some(slots.clone()),
-            _ => None,
-        };
-        self.nodes[at].signals.iter().rev().find_map(slots).unwrap_or_default()
-    }
-
-    fn roster(&self, at: usize) -> Vec<String> {
-        self.nodes[at].room.members.keys().map(ToString::to_string).collect()
-    }
-}
-
-fn media(sequence: u16, codec: Codec, payload: Vec<u8>) -> MediaPacket {
-    MediaPacket {
-        sequence,
-        timestamp: u32::from(sequence) * 960,
-        marker: true,
-        codec,
-        level: None,
-        orientation: None,
-        captured_us: None,
-        descriptor: None,
-        payload: Arc::from(payload),
-    }
-}
-
-fn voice(sequence: u16) -> MediaPacket {
-    let level = Some(AudioLevel { below_full_scale: 20, voice: true });
-    MediaPacket { level, ..media(sequence, Codec::Opus, vec![0; 80]) }
-}
-
-/// A VP8 packet of `height` lines.
-fn picture(sequence: u16, height: u16, key: bool) -> MediaPacket {
-    let [low, high] = height.to_le_bytes();
-    let mut payload =
-        vec![0x90, 0x80, 0x81, sequence as u8, u8::from(!key), 0, 0, 0x9d, 0x01, 0x2a, 0x80, 0x02, low, high];
-    payload.resize(usize::from(height) * 3, 0);
-    media(sequence, Codec::Vp8, payload)
-}
-
-const RIDS: [&str; 3] = ["q", "h", "f"];
+use cluster::{Cluster, PICTURE, RIDS, VOICE, joining, media, mid, picture, voice};
 
 #[test]
 fn two_on_two_nodes_see_and_hear_each_other() {
@@ -330,11 +110,7 @@ fn a_voice_is_heard_at_once_after_a_long_mute_here_and_elsewhere() {
 
 #[test]
 fn a_picture_that_comes_back_waits_for_a_keyframe_and_asks_for_it() {
-    let mut cluster = Cluster::new(&["panama"]);
-    cluster.join(0, 1, "ana");
-    cluster.publish(0, 1, &["q"]);
-    cluster.join(0, 2, "ben");
-    cluster.offer_slots(0, 2, 1);
+    let mut cluster = Cluster::ana_and_ben(&["q"]);
     cluster.second_of_media(0, 1, &["q"]);
     cluster.nodes[0].room.mute(ClientKey(1), PICTURE, true);
     cluster.run(Duration::from_secs(1));
@@ -354,24 +130,18 @@ fn a_keyframe_is_asked_for_once_the_receiver_can_be_sent_it() {
     let mut cluster = Cluster::new(&["panama"]);
     cluster.join(0, 1, "ana");
     cluster.publish(0, 1, &["q"]);
-    cluster.join(0, 2, "ben");
-    cluster.nodes[0].room.receivers.get_mut(&ClientKey(2)).expect("there").connected = false;
+    cluster.come_in(0, 2, joining("ben", "ben", None));
     cluster.offer_slots(0, 2, 1);
     cluster.second_of_media(0, 1, &["q"]);
     assert!(cluster.nodes[0].keyframes_asked.is_empty());
     assert_eq!(cluster.got(0, 2, "Video0") + cluster.got(0, 2, "Audio0"), 0);
-    cluster.nodes[0].room.connected(ClientKey(2));
-    cluster.settle();
+    cluster.connect(0, 2);
     assert_eq!(cluster.nodes[0].keyframes_asked.len(), 1);
 }
 
 #[test]
 fn a_keyframe_request_that_comes_too_soon_is_sent_later() {
-    let mut cluster = Cluster::new(&["panama"]);
-    cluster.join(0, 1, "ana");
-    cluster.publish(0, 1, &["q"]);
-    cluster.join(0, 2, "ben");
-    cluster.offer_slots(0, 2, 1);
+    let mut cluster = Cluster::ana_and_ben(&["q"]);
     cluster.second_of_media(0, 1, &["q"]);
     cluster.run(Duration::from_secs(2));
     cluster.nodes[0].keyframes_asked.clear();
@@ -389,11 +159,7 @@ fn a_keyframe_request_that_comes_too_soon_is_sent_later() {
 
 #[test]
 fn a_keyframe_whose_beginning_comes_late_switches_nothing() {
-    let mut cluster = Cluster::new(&["panama"]);
-    cluster.join(0, 1, "ana");
-    cluster.publish(0, 1, &["q"]);
-    cluster.join(0, 2, "ben");
-    cluster.offer_slots(0, 2, 1);
+    let mut cluster = Cluster::ana_and_ben(&["q"]);
     cluster.send(0, 1, PICTURE, Some("q"), &picture(10, 180, false));
     cluster.settle();
     cluster.send(0, 1, PICTURE, Some("q"), &picture(12, 180, false));
@@ -405,11 +171,7 @@ fn a_keyframe_whose_beginning_comes_late_switches_nothing() {
 
 #[test]
 fn a_slot_that_goes_and_comes_back_goes_on_with_its_numbers() {
-    let mut cluster = Cluster::new(&["panama"]);
-    cluster.join(0, 1, "ana");
-    cluster.publish(0, 1, &[]);
-    cluster.join(0, 2, "ben");
-    cluster.offer_slots(0, 2, 0);
+    let mut cluster = Cluster::ana_and_ben(&[]);
     cluster.second_of_media(0, 1, &[]);
     cluster.nodes[0].room.set_slots(ClientKey(2), &[]);
     cluster.settle();
@@ -495,11 +257,7 @@ fn no_node_speaks_for_the_track_of_another_nor_gets_media_of_a_room_it_is_not_in
 
 #[test]
 fn a_moment_of_doubt_pauses_nothing_and_a_narrow_path_does() {
-    let mut cluster = Cluster::new(&["panama"]);
-    cluster.join(0, 1, "ana");
-    cluster.publish(0, 1, &RIDS);
-    cluster.join(0, 2, "ben");
-    cluster.offer_slots(0, 2, 1);
+    let mut cluster = Cluster::ana_and_ben(&RIDS);
     cluster.nodes[0].room.estimate(ClientKey(2), Estimate::Path(1_000));
     cluster.second_of_media(0, 1, &RIDS);
     let pictures = |cluster: &mut Cluster, estimates: &[u32]| {
@@ -522,11 +280,7 @@ fn a_moment_of_doubt_pauses_nothing_and_a_narrow_path_does() {
 
 #[test]
 fn a_receiver_that_reports_only_on_pictures_is_never_left_without_one() {
-    let mut cluster = Cluster::new(&["panama"]);
-    cluster.join(0, 1, "ana");
-    cluster.publish(0, 1, &RIDS);
-    cluster.join(0, 2, "ben");
-    cluster.offer_slots(0, 2, 1);
+    let mut cluster = Cluster::ana_and_ben(&RIDS);
     cluster.second_of_media(0, 1, &RIDS);
     cluster.nodes[0].room.estimate(ClientKey(2), Estimate::Pictures(30));
     for _ in 0..3 {
@@ -539,11 +293,7 @@ fn a_receiver_that_reports_only_on_pictures_is_never_left_without_one() {
 
 #[test]
 fn a_slot_shows_what_was_asked_for_and_nothing_undecodable() {
-    let mut cluster = Cluster::new(&["panama"]);
-    cluster.join(0, 1, "ana");
-    cluster.join(0, 2, "ben");
-    cluster.publish(0, 1, &[]);
-    cluster.offer_slots(0, 2, 1);
+    let mut cluster = Cluster::ana_and_ben(&[]);
     let track = TrackId::of(&"ana".parse().expect("valid"), "1").expect("valid");
     cluster.nodes[0].room.view(ClientKey(2), vec![Tile { track: track.clone(), height: 360 }]);
     cluster.send(0, 1, PICTURE, None, &media(1, Codec::Av1, vec![0x18; 100]));
@@ -570,32 +320,8 @@ fn a_lost_peer_takes_its_participants_with_it_and_nobody_else() {
 }
 
 #[test]
-fn a_new_stay_takes_the_place_of_the_old_one_only_for_the_same_person() {
-    let mut cluster = Cluster::new(&["panama", "zurich"]);
-    cluster.join(0, 1, "ana");
-    cluster.join(1, 2, "ben");
-    let again = |identity: &str, id: &str, replaces: &str| Joining {
-        participant: id.parse().expect("valid"),
-        identity: identity.into(),
-        name: "Ana".into(),
-        grants: BOTH,
-        replaces: Some(replaces.parse().expect("valid")),
-    };
-    cluster.nodes[1].room.join(ClientKey(3), again("eve", "eve", "ana"));
-    cluster.settle();
-    assert_eq!(cluster.roster(0), ["ana", "ben", "eve"], "a stranger replaces nobody");
-    cluster.nodes[1].room.join(ClientKey(4), again("ana", "ana2", "ana"));
-    cluster.settle();
-    assert_eq!(cluster.roster(0), ["ana2", "ben", "eve"]);
-}
-
-#[test]
 fn muted_voices_are_not_forwarded() {
-    let mut cluster = Cluster::new(&["panama"]);
-    cluster.join(0, 1, "ana");
-    cluster.join(0, 2, "ben");
-    cluster.publish(0, 1, &[]);
-    cluster.offer_slots(0, 2, 0);
+    let mut cluster = Cluster::ana_and_ben(&[]);
     cluster.nodes[0].room.mute(ClientKey(1), VOICE, true);
     cluster.send(0, 1, VOICE, None, &voice(1));
     assert_eq!(cluster.got(0, 2, "Audio0"), 0);
@@ -604,6 +330,8 @@ fn muted_voices_are_not_forwarded() {
 #[derive(Debug, Clone)]
 enum Step {
     Join(usize, u8),
+    /// Somebody who is in the room through one node joins through another, or the same.
+    Move(usize, u8, usize, u8),
     Leave(usize, u8),
     Publish(usize, u8),
     Slots(usize, u8, usize),
@@ -614,10 +342,11 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         (0..3usize, 0..4u8).prop_map(|(n, c)| Step::Join(n, c)),
-        (0..3usize, 0..4u8).prop_map(|(n, c)| Step::Leave(n, c)),
-        (0..3usize, 0..4u8).prop_map(|(n, c)| Step::Publish(n, c)),
-        (0..3usize, 0..4u8, 0..4usize).prop_map(|(n, c, s)| Step::Slots(n, c, s)),
-        (0..3usize, 0..4u8).prop_map(|(n, c)| Step::Media(n, c)),
+        (0..3usize, 0..4u8, 0..3usize, 4..8u8).prop_map(|(n, c, to, new)| Step::Move(n, c, to, new)),
+        (0..3usize, 0..8u8).prop_map(|(n, c)| Step::Leave(n, c)),
+        (0..3usize, 0..8u8).prop_map(|(n, c)| Step::Publish(n, c)),
+        (0..3usize, 0..8u8, 0..4usize).prop_map(|(n, c, s)| Step::Slots(n, c, s)),
+        (0..3usize, 0..8u8).prop_map(|(n, c)| Step::Media(n, c)),
         (0..3usize, 0..3usize).prop_map(|(a, b)| Step::PeerLost(a, b)),
     ];
     prop::collection::vec(step, 1..60)
@@ -636,6 +365,14 @@ proptest! {
                     let name = format!("p{at}{client}");
                     if !cluster.nodes[at].room.clients.contains_key(&ClientKey(usize::from(client))) {
                         cluster.join(at, usize::from(client), &name);
+                    }
+                }
+                Step::Move(from, client, to, new) => {
+                    let name = format!("p{from}{client}");
+                    let id = format!("p{to}{new}");
+                    if !cluster.nodes[to].room.clients.contains_key(&ClientKey(usize::from(new))) {
+                        cluster.come_in(to, usize::from(new), joining(&id, &name, Some(&name)));
+                        cluster.connect(to, usize::from(new));
                     }
                 }
                 Step::Leave(at, client) => {
@@ -659,6 +396,12 @@ proptest! {
                 check(&node.room)?;
             }
         }
+        cluster.run(Duration::from_secs(2));
+        for node in &cluster.nodes {
+            check(&node.room)?;
+            let stands_by = node.room.members.values().any(|member| member.stands_by_for.is_some());
+            prop_assert!(!stands_by, "a connected stay takes over");
+        }
     }
 }
 
@@ -670,6 +413,7 @@ fn check(room: &Room) -> Result<(), TestCaseError> {
                 let Some(track) = slot.track else { continue };
                 let publication = &room.publications[track.0];
                 prop_assert!(publication.participant != *own, "own track in a slot");
+                prop_assert!(room.is_visible(&publication.participant, own), "a track in a slot too soon, or too long");
                 prop_assert_eq!(publication.kind(), kind);
                 let standing =
                     publication.subscribers.iter().filter(|s| s.client == *client && s.slot == index && s.kind == kind);
