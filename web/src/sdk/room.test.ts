@@ -88,7 +88,7 @@ class Cluster {
       this.#stays += message.resume === undefined ? 1 : 0;
       socket.deliver(this.#welcome(popOf(socket), message.resume !== undefined));
     }
-    if (message.type === "offer") this.#takeOffer(socket, message.revision);
+    if (message.type === "offer" && !this.dead.has("answers")) this.#takeOffer(socket, message.revision);
     if (message.type === "ping") socket.deliver({ type: "pong", id: message.id });
   }
 
@@ -117,6 +117,23 @@ async function joined(): Promise<Cluster> {
   await cluster.run(3000);
   expect(cluster.phases).toEqual(["connecting zurich", "connected zurich"]);
   return cluster;
+}
+
+async function moving(): Promise<Cluster> {
+  const cluster = await joined();
+  cluster.world.socket.deliver({ type: "move", deadline_s: 60 });
+  await cluster.run(100);
+  expect(cluster.phases.at(-1)).toBe("connected panama");
+  return cluster;
+}
+
+function pictureOf(cluster: Cluster): MediaStreamTrack | undefined {
+  return cluster.room.participants[0]?.publications[0]?.mediaTrack;
+}
+
+/** What a connection receives on an m-line; on 5, the first video slot, by default. */
+function slotOf(cluster: Cluster, connection: number, mid = 5): MediaStreamTrack | undefined {
+  return cluster.world.peerConnections[connection]?.transceivers[mid]?.receiver.track;
 }
 
 describe("a room", () => {
@@ -170,6 +187,57 @@ describe("when a PoP is killed", () => {
     const after = cluster.room.participants[0]?.publications[0]?.mediaTrack;
     expect(after).toBeDefined();
     expect(after).not.toBe(before);
+  });
+});
+
+describe("a move to another PoP", () => {
+  test("shows the stay before until its node ends it: by then the next has its pictures", async () => {
+    const cluster = await moving();
+    await cluster.run(1000);
+    expect(pictureOf(cluster)).toBe(slotOf(cluster, 0));
+    expect(cluster.room.voices[0]).toBe(slotOf(cluster, 0, 2));
+    cluster.world.sockets[0]?.deliver({ type: "ended", reason: "replaced" });
+    cluster.world.sockets[0]?.drop();
+    expect(cluster.room.state).toMatchObject({ phase: "connected", pop: "panama" });
+    expect(pictureOf(cluster)).toBe(slotOf(cluster, 1));
+    expect(cluster.world.peerConnections[0]?.signalingState).toBe("closed");
+  });
+
+  test("does not depend on the word of a node that says nothing", async () => {
+    const cluster = await moving();
+    await cluster.run(2000);
+    expect(pictureOf(cluster)).toBe(slotOf(cluster, 1));
+  });
+
+  test("that is lost again goes on from where it came", async () => {
+    const cluster = await moving();
+    cluster.killDoor("panama");
+    await cluster.run(500);
+    cluster.dead.delete("panama");
+    await cluster.run(5000);
+    expect(cluster.phases.slice(-2)).toEqual(["resuming panama", "connected panama"]);
+    expect(cluster.world.socket.sentOf("hello")[0]?.resume).toEqual({ participant: "p-me-2", node: "panama-sfu-1" });
+  });
+
+  test("says whose place it takes: that of the stay the others see", async () => {
+    const cluster = await joined();
+    // The nodes elsewhere welcome and never answer an offer.
+    cluster.dead.add("answers");
+    cluster.world.socket.deliver({ type: "move", deadline_s: 60 });
+    await cluster.run(20_000);
+    const hellos = cluster.world.sockets.slice(1).flatMap((socket) => socket.sentOf("hello"));
+    expect(hellos.length).toBeGreaterThan(1);
+    expect(new Set(hellos.map(({ replaces }) => replaces))).toEqual(new Set(["p-me-1"]));
+  });
+
+  test("of somebody else changes nothing of their picture", async () => {
+    const cluster = await joined();
+    const before = pictureOf(cluster);
+    const tracks = [{ id: "p-ana-2.1", source: "camera", muted: false, rids: ["q", "h", "f"] } as const];
+    const participant: Participant = { ...ANA, id: "p-ana-2", tracks: tracks.map((track) => ({ ...track, rids: [...track.rids] })) };
+    cluster.world.socket.deliver({ type: "participant", participant, replaces: "p-ana" });
+    expect(cluster.room.participants.map(({ id }) => id)).toEqual(["p-ana-2"]);
+    expect(pictureOf(cluster)).toBe(before);
   });
 });
 

@@ -5,6 +5,7 @@ import type { LocalParticipant } from "./local";
 import type {
   Code,
   LeaveReason,
+  Participant,
   ParticipantId,
   PopEntry,
   ServerMessage,
@@ -24,6 +25,7 @@ import {
 } from "./reconnect";
 import {
   Roster,
+  successors,
   type RemoteParticipant,
   type RemoteTrackPublication,
   type RosterChange,
@@ -32,6 +34,11 @@ import { Session } from "./session";
 import type { Closed } from "./signalling";
 import { qualityOf, type ConnectionStats, type Quality } from "./stats";
 
+/**
+ * How long the stay before goes on at most once the next one is connected, in milliseconds. Its node ends it when the next
+ * has its pictures, or a second after it is connected; the news of it crosses the world.
+ */
+const HAND_OVER_MS = 1500;
 /** How many video slots to offer: enough for the grid, in steps, so that a growing room seldom needs an offer. */
 const SLOT_STEPS = [4, 9, 16, 25] as const;
 
@@ -78,6 +85,9 @@ export class Room extends Emitter<RoomEvents> {
   #current: Session | undefined;
   #next: Session | undefined;
   #self: ParticipantId | undefined;
+  /** The stay that the others see: the first that was welcomed, until another has taken its place. */
+  #seen: ParticipantId | undefined;
+  #cancelHandOver: Cancel | undefined;
   #speakers: readonly ParticipantId[] = [];
   #stats: ConnectionStats | undefined;
   #view: Tile[] = [];
@@ -141,7 +151,7 @@ export class Room extends Emitter<RoomEvents> {
 
   /** The sound to play: the loudest voices, whoever they are. */
   get voices(): MediaStreamTrack[] {
-    return this.#active?.peer.voices ?? [];
+    return this.#shown?.peer.voices ?? [];
   }
 
   get stats(): ConnectionStats | undefined {
@@ -162,6 +172,11 @@ export class Room extends Emitter<RoomEvents> {
     return this.#next ?? this.#current;
   }
 
+  /** The stay whose media is seen and heard: the one before goes on until the next has media too. */
+  get #shown(): Session | undefined {
+    return this.#current ?? this.#next;
+  }
+
   get #videoSlots(): number {
     const wanted = Math.max(this.#view.length, 1);
     return SLOT_STEPS.find((step) => step >= wanted) ?? SLOT_STEPS[SLOT_STEPS.length - 1] ?? wanted;
@@ -174,7 +189,7 @@ export class Room extends Emitter<RoomEvents> {
     this.#state = state;
     this.#setWake(state.wakeAtMs, moment.nowMs);
     for (const command of commands) this.#carryOut(command);
-    if (state.phase === "connected") this.#promote();
+    if (state.phase === "connected") this.#handOver();
     this.#announce(before);
   }
 
@@ -199,6 +214,8 @@ export class Room extends Emitter<RoomEvents> {
   }
 
   #open(popId: string, attempt: Attempt): void {
+    // What was connected, and is lost again before it has taken over, is the stay to go on from.
+    if (this.#cancelHandOver !== undefined) this.#promote();
     if (attempt === "resume") {
       this.#current?.resume();
       return;
@@ -214,7 +231,7 @@ export class Room extends Emitter<RoomEvents> {
       muted: (source, muted) => next.mute(source, muted),
     });
     next.setView(this.#view);
-    next.join(this.#self);
+    next.join(this.#seen);
   }
 
   #newSession(pop: PopEntry): Session {
@@ -231,7 +248,7 @@ export class Room extends Emitter<RoomEvents> {
       {
         welcomed: ifActive((welcome) => this.#onWelcome(welcome)),
         message: ifActive((message) => this.#onMessage(message)),
-        closed: ifActive((closed) => this.#onClosed(closed)),
+        closed: (closed) => (this.#active === session ? this.#onClosed(closed) : this.#onEarlierClosed()),
         media: ifActive((media) => this.#advance(MEDIA_EVENTS[media])),
         stats: ifActive((stats) => this.#onStats(stats)),
         broken: ifActive(() => this.#advance({ type: "failed", failure: { kind: "fatal", reason: "fault" } })),
@@ -241,16 +258,30 @@ export class Room extends Emitter<RoomEvents> {
     return session;
   }
 
-  /** The stay that was being tried stands: the one before it is over. */
-  #promote(): void {
+  /** The stay that was being tried stands. The one before it goes on until its node ends it, if there still is a node. */
+  #handOver(): void {
     if (this.#next === undefined) return;
+    if (this.#current?.isSignalling !== true) this.#promote();
+    else this.#cancelHandOver ??= this.#environment.after(HAND_OVER_MS, () => this.#promote());
+  }
+
+  #onEarlierClosed(): void {
+    if (this.#cancelHandOver !== undefined) this.#promote();
+  }
+
+  #promote(): void {
+    this.#cancelHandOver?.();
+    this.#cancelHandOver = undefined;
     this.#current?.close();
     this.#current = this.#next;
     this.#next = undefined;
+    this.#seen = this.#current?.participant;
     this.#fillSlots();
+    this.emit("changed");
   }
 
   #close(): void {
+    this.#cancelHandOver?.();
     this.#next?.close();
     this.#current?.close();
     this.#next = this.#current = undefined;
@@ -260,6 +291,7 @@ export class Room extends Emitter<RoomEvents> {
 
   #onWelcome(welcome: Welcome): void {
     this.#self = welcome.participant;
+    this.#seen ??= welcome.participant;
     this.#applyRoster(this.#roster.welcome(welcome.participant, welcome.participants));
     this.#advance({ type: "welcomed" });
   }
@@ -267,6 +299,7 @@ export class Room extends Emitter<RoomEvents> {
   #onMessage(message: ServerMessage): void {
     switch (message.type) {
       case "participant":
+        this.#follow(message.participant, message.replaces);
         this.#applyRoster(this.#roster.update(message.participant, message.replaces));
         break;
       case "left":
@@ -309,9 +342,16 @@ export class Room extends Emitter<RoomEvents> {
     this.emit("changed");
   }
 
+  /** What was shown of an earlier stay of someone's is shown of the new one, in the same slots. */
+  #follow(participant: Participant, replaces: ParticipantId | undefined): void {
+    const earlier = replaces === undefined ? undefined : this.#roster.get(replaces);
+    if (earlier === undefined) return;
+    const tracks = successors(earlier, participant);
+    for (const session of [this.#current, this.#next]) session?.follow(tracks);
+  }
+
   #fillSlots(): void {
-    // Until the next stay has its slots, the last pictures of the present one stay where they are.
-    const session = this.#next !== undefined && this.#next.slots.length > 0 ? this.#next : this.#current;
+    const session = this.#shown;
     if (session !== undefined) this.#roster.fillSlots(session.slots, (mid) => session.peer.receiverTrack(mid));
   }
 

@@ -100,6 +100,15 @@ export class Roster {
   }
 }
 
+/** Which track of a person's new stay takes the place of which of an earlier one: the one of the same source. */
+export function successors(earlier: RemoteParticipant, next: Participant): Map<TrackId, TrackId> {
+  const pairs = earlier.publications.flatMap(({ id, source }): [TrackId, TrackId][] => {
+    const track = next.tracks.find((candidate) => candidate.source === source);
+    return track === undefined ? [] : [[id, track.id]];
+  });
+  return new Map(pairs);
+}
+
 /** The publication of that source, if there is one. */
 export function publicationFor(participant: RemoteParticipant, source: Source): RemoteTrackPublication | undefined {
   return participant.publications.find((publication) => publication.source === source);

@@ -9,6 +9,7 @@ import type {
   Slot,
   Source,
   Tile,
+  TrackId,
   Welcome,
 } from "./protocol.gen";
 import { Signalling, type Closed } from "./signalling";
@@ -93,6 +94,11 @@ export class Session {
     this.#connect(hello, () => undefined);
   }
 
+  /** Whether its node can be spoken to. */
+  get isSignalling(): boolean {
+    return this.#socketUp;
+  }
+
   get participant(): string | undefined {
     return this.#welcome?.participant;
   }
@@ -108,6 +114,16 @@ export class Session {
   setView(tiles: Tile[]): void {
     this.#view = tiles;
     if (this.#socketUp) this.send({ type: "view", tiles });
+  }
+
+  /** Tracks have taken the place of others: the node shows them in the same slots, and says so itself a moment later. */
+  follow(successors: ReadonlyMap<TrackId, TrackId>): void {
+    const successor = (track: TrackId) => successors.get(track) ?? track;
+    this.#view = this.#view.map((tile) => ({ ...tile, track: successor(tile.track) }));
+    this.#slots = this.#slots.map(({ mid, content }) => ({
+      mid,
+      content: content && { ...content, track: successor(content.track) },
+    }));
   }
 
   mute(source: Source, muted: boolean): void {
