@@ -254,10 +254,10 @@ impl Room {
         }
     }
 
-    /// Peers choose layers by what they take; they see only those that they asked for.
+    /// Peers choose pictures and their layers by what they take; they see only those that they asked for.
     fn tell_rates(&mut self, track: TrackKey, now: Instant) {
         let publication = &mut self.publications[track.0];
-        if publication.layers.len() < 2 || self.peers.is_empty() {
+        if publication.kind() == Kind::Audio || self.peers.is_empty() {
             return;
         }
         let rates: Vec<LayerRate> = publication

@@ -47,6 +47,27 @@ fn a_stream_crosses_a_link_once_whatever_the_number_of_receivers() {
 }
 
 #[test]
+fn what_a_picture_takes_is_known_elsewhere_before_it_is_asked_for() {
+    for (rids, sent) in [(&RIDS[..], &RIDS[..]), (&[], &[""])] {
+        let mut cluster = Cluster::new(&["panama", "zurich"]);
+        cluster.join(1, 7, "ben");
+        cluster.join(0, 1, "ana");
+        cluster.publish(0, 1, rids);
+        for sequence in 0..60 {
+            for rid in sent {
+                let rid = Some(*rid).filter(|rid| !rid.is_empty());
+                cluster.send(0, 1, PICTURE, rid, &picture(sequence, 720, sequence == 0));
+            }
+            cluster.now += Duration::from_millis(33);
+            cluster.settle();
+        }
+        let camera = cluster.nodes[1].room.publications.iter().find(|(_, p)| p.kind() == Kind::Video);
+        let told: Vec<u32> = camera.map(|(_, p)| p.layers.iter().map(|layer| layer.told_kbps).collect()).expect("there");
+        assert!(told.iter().all(|kbps| (400..700).contains(kbps)), "{told:?} kbit/s, 2160 bytes 30 times a second");
+    }
+}
+
+#[test]
 fn no_video_crosses_to_where_nobody_watches() {
     let mut cluster = Cluster::new(&["panama", "zurich"]);
     cluster.join(0, 1, "ana");
