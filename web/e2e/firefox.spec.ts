@@ -3,6 +3,7 @@ import { expect } from "vitest";
 import { expectFluent, isFault, test } from "./call";
 import { figure } from "./figure";
 import { joinByFirefox, launchFirefox } from "./firefox";
+import type { Fluency } from "./participant";
 
 const WATCH_MS = 10_000;
 
@@ -16,7 +17,7 @@ test("Firefox and Chromium see and hear each other", async ({ arrive, cluster, r
   const [byFirefox, byChromium] = await Promise.all([ana.fluency(WATCH_MS), max.fluency(WATCH_MS)]);
   const [{ video: inFirefox }, { video: inChromium }] = await Promise.all([ana.counts(), max.counts()]);
   figure(
-    `Firefox decodes ${seen(byFirefox.framesPerSecond, inFirefox)}, Chromium ${seen(byChromium.framesPerSecond, inChromium)}; ` +
+    `Firefox decodes ${seen(byFirefox, inFirefox)}, Chromium ${seen(byChromium, inChromium)}; ` +
       `audio energy ${byFirefox.audioEnergyPerSecond.toExponential(1)} and ${byChromium.audioEnergyPerSecond.toExponential(1)} per s`,
   );
   expectFluent(byFirefox);
@@ -24,7 +25,7 @@ test("Firefox and Chromium see and hear each other", async ({ arrive, cluster, r
   expect(ana.complaints.filter(isFault)).toEqual([]);
 });
 
-function seen(framesPerSecond: number, video: { height: number }[]): string {
+function seen({ framesPerSecond, worstSecond }: Fluency, video: { height: number }[]): string {
   const height = Math.max(...video.map((stream) => stream.height));
-  return `${framesPerSecond.toFixed(1)} frames/s of ${height} lines`;
+  return `${framesPerSecond.toFixed(1)} frames/s of ${height} lines (${worstSecond.toFixed(0)} in the worst second)`;
 }

@@ -12,8 +12,6 @@ const WATCH_MS = 3000;
 const BEEP_MS = 1000;
 /** How long what someone pressed may take to be seen by the others. */
 const SOON_MS = 5000;
-/** The same for a screen: its slot is paused while the node takes the path for narrow, as it may just after a join. */
-const SCREEN_MS = 10_000;
 /** A screen is captured less often than a face. */
 const MIN_SCREEN_FPS = 5;
 
@@ -112,7 +110,7 @@ async function share(ana: ChromiumParticipant, max: ChromiumParticipant): Promis
     max,
     async () => ((await max.arrival("Ana", "screen"))?.framesDecoded ?? 0) > 0,
     "Ana's screen is seen",
-    SCREEN_MS,
+    SOON_MS,
   );
   expect(await max.page.getByRole("figure", { name: "Screen of Ana" }).count(), "the screen on the page").toBe(1);
   return tookMs;
