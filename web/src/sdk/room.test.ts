@@ -16,6 +16,7 @@ const POPS: PopEntry[] = ["zurich", "panama"].map((id) => ({
   rtt_ms: 10,
   rtt_source: "measured",
   load: 0,
+  load_cost_ms: 0,
   state: "ready",
 }));
 
