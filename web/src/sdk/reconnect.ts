@@ -29,6 +29,7 @@ export type EndReason =
   | "unreachable"
   | "media_blocked"
   | "room_full"
+  | "rate_limited"
   | "not_allowed"
   | "expired"
   | "outdated"
