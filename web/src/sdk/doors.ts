@@ -43,15 +43,19 @@ export async function askDoor<Answer>(environment: Environment, url: string, ini
 export interface Guest {
   room: RoomId;
   name: string;
+  /** A token that is still valid: the next one is for the same person. */
+  token?: string;
 }
 
 /** A room token for a guest. */
-export function requestGuestToken(environment: Environment, door: string, { room, name }: Guest): Promise<GuestToken> {
-  return askDoor(environment, `${door}/v1/rooms/${encodeURIComponent(room)}/guests`, jsonPost({ name }));
+export function requestGuestToken(environment: Environment, door: string, guest: Guest): Promise<GuestToken> {
+  const { room, name, token } = guest;
+  const bearer: Record<string, string> = token === undefined ? {} : { authorization: `Bearer ${token}` };
+  return askDoor(environment, `${door}/v1/rooms/${encodeURIComponent(room)}/guests`, jsonPost({ name }, bearer));
 }
 
-export function jsonPost(body: unknown): RequestInit {
-  return { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
+export function jsonPost(body: unknown, headers: Record<string, string> = {}): RequestInit {
+  return { method: "POST", headers: { "content-type": "application/json", ...headers }, body: JSON.stringify(body) };
 }
 
 async function refusalOf(response: Response): Promise<DoorRefusal> {

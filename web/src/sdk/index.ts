@@ -8,4 +8,12 @@ export { Room, type RoomEvents, type RoomOptions } from "./room";
 export { obtainGuestToken, type Grant } from "./room-token";
 export { publicationFor, type RemoteParticipant, type RemoteTrackPublication } from "./roster";
 export type { ConnectionStats, Quality } from "./stats";
-export { MAX_NAME_CHARS, type ParticipantId, type PopEntry, type Source, type Tile, type TrackId } from "./protocol.gen";
+export {
+  MAX_NAME_CHARS,
+  type GuestToken,
+  type ParticipantId,
+  type PopEntry,
+  type Source,
+  type Tile,
+  type TrackId,
+} from "./protocol.gen";

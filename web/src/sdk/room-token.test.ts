@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 
 import { DoorRefusal } from "./doors";
-import type { Code, PopEntry } from "./protocol.gen";
-import { obtainGuestToken } from "./room-token";
+import type { Code, GuestToken, PopEntry } from "./protocol.gen";
+import { obtainGuestToken, RoomToken } from "./room-token";
 import { World } from "./testing/world";
 
 const POPS: PopEntry[] = ["zurich", "panama"].map((id) => ({
@@ -24,7 +24,11 @@ function limited(retryAfterS: number): Response {
   return refusal("rate_limited", 429, { "retry-after": String(retryAfterS) });
 }
 
-/** Doors that do what the test says, and what they were asked: when, where, and with which token. */
+function granted(token: string, expires_in_s = 600): GuestToken {
+  return { room: "demo", token, expires_in_s };
+}
+
+/** Doors that do what the test says, and what they were asked: when, where, and by whom. */
 class Doors {
   readonly world = new World();
   readonly asked: string[] = [];
@@ -32,18 +36,20 @@ class Doors {
   readonly answers: Record<string, () => Response> = {};
 
   constructor() {
-    this.world.onFetch = async (url) => {
+    this.world.onFetch = async (url, init) => {
       const { hostname, pathname } = new URL(url);
       const pop = hostname.split(".")[0] ?? "";
-      this.asked.push(`${this.world.now()} ${pop}${pathname.replace("/v1/rooms/demo/guests", "")}`);
-      const answer = this.answers[pop];
+      const bearer = new Headers(init?.headers).get("authorization") ?? "";
+      this.asked.push(`${this.world.now()} ${pop} ${bearer}`.trim());
+      const understood = pathname === "/v1/rooms/demo/guests" && init?.body === '{"name":"Ana"}';
+      const answer = understood ? this.answers[pop] : undefined;
       if (answer === undefined) throw new TypeError("connection refused");
       return answer();
     };
   }
 
   grant(pop: string): void {
-    this.answers[pop] = () => Response.json({ room: "demo", token: `of ${pop}`, expires_in_s: 600 }, { status: 201 });
+    this.answers[pop] = () => Response.json(granted(`of ${pop}`), { status: 201 });
   }
 }
 
@@ -130,5 +136,99 @@ describe("a guest's token", () => {
     doors.world.after(1000, () => leaving.abort());
     expect(await obtained(doors, leaving.signal)).toMatchObject({ name: "AbortError" });
     expect(doors.asked).toEqual(["0 zurich", "0 panama"]);
+  });
+});
+
+/** The token of a call at the first of the PoPs; it lasts ten minutes. */
+function held(doors: Doors, token: string | GuestToken = granted("first")): RoomToken {
+  return new RoomToken(doors.world, token, { room: "demo", name: "Ana" }, () => POPS);
+}
+
+describe("a room token", () => {
+  test("is renewed at half of its life, for the same person, as often as it takes", async () => {
+    const doors = new Doors();
+    let count = 0;
+    doors.answers.zurich = () => Response.json(granted(`next ${(count += 1)}`, 400));
+    const token = held(doors);
+    await doors.world.pass(299_999);
+    expect(token.value).toBe("first");
+    await doors.world.pass(1);
+    expect(token.value).toBe("next 1");
+    await doors.world.pass(400_000);
+    expect(token.value).toBe("next 3");
+    expect(doors.asked).toEqual(["300000 zurich Bearer first", "500000 zurich Bearer next 1", "700000 zurich Bearer next 2"]);
+  });
+
+  test("is renewed elsewhere when the door in use is out of reach", async () => {
+    const doors = new Doors();
+    doors.grant("panama");
+    const token = held(doors);
+    await doors.world.pass(300_000);
+    expect(token.value).toBe("of panama");
+    expect(doors.asked).toEqual(["300000 zurich Bearer first", "300000 panama Bearer first"]);
+  });
+
+  test("is tried again half a minute later when no door can be reached", async () => {
+    const doors = new Doors();
+    const token = held(doors);
+    await doors.world.pass(310_000);
+    doors.grant("zurich");
+    await doors.world.pass(19_999);
+    expect(token.value).toBe("first");
+    await doors.world.pass(1);
+    expect(token.value).toBe("of zurich");
+  });
+
+  test("is tried again when the doors say, if they are asked too often", async () => {
+    const doors = new Doors();
+    doors.answers.zurich = () => limited(70);
+    const token = held(doors);
+    await doors.world.pass(310_000);
+    doors.grant("zurich");
+    await doors.world.pass(59_999);
+    expect(token.value).toBe("first");
+    await doors.world.pass(1);
+    expect(token.value).toBe("of zurich");
+  });
+
+  const finals = [["forbidden", 403], ["token_expired", 401]] as const;
+  test.each(finals)("refused another for good (%s) is used to its end", async (code, status) => {
+    const doors = new Doors();
+    doors.answers.zurich = () => refusal(code, status);
+    doors.grant("panama");
+    const token = held(doors);
+    await doors.world.pass(3_600_000);
+    expect(token.value).toBe("first");
+    expect(doors.asked).toEqual(["300000 zurich Bearer first"]);
+  });
+
+  test("from elsewhere is used as it is", async () => {
+    const doors = new Doors();
+    const token = held(doors, "theirs");
+    await doors.world.pass(100 * 24 * 3_600_000);
+    expect(token.value).toBe("theirs");
+    expect(doors.asked).toEqual([]);
+  });
+
+  test("that lasts for months is renewed each day: no browser's timer is that long", async () => {
+    const doors = new Doors();
+    doors.grant("zurich");
+    held(doors, granted("first", 100 * 24 * 3600));
+    await doors.world.pass(24 * 3_600_000);
+    expect(doors.asked).toEqual(["86400000 zurich Bearer first"]);
+  });
+
+  test("is not renewed after the call, nor by an answer that comes too late", async () => {
+    const doors = new Doors();
+    doors.grant("zurich");
+    const waiting = held(doors);
+    waiting.stop();
+    const asking = held(doors);
+    doors.answers.zurich = () => {
+      asking.stop();
+      return Response.json(granted("late"));
+    };
+    await doors.world.pass(3_600_000);
+    expect(doors.asked).toEqual(["300000 zurich Bearer first"]);
   });
 });

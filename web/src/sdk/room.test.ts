@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 
 import { LocalParticipant } from "./local";
 import type { ClientMessage, Participant, PopEntry, ServerMessage } from "./protocol.gen";
-import { Room } from "./room";
+import { Room, type RoomOptions } from "./room";
 import { publicationFor } from "./roster";
 import type { ScriptedSocket } from "./testing/world";
 import { World } from "./testing/world";
@@ -36,7 +36,7 @@ class Cluster {
   readonly phases: string[] = [];
   #stays = 0;
 
-  constructor() {
+  constructor(options: Partial<RoomOptions> = {}) {
     this.world.onSocket = (socket) => queueMicrotask(() => this.#answer(socket));
     this.room = new Room(this.world, {
       room: "demo",
@@ -44,6 +44,7 @@ class Cluster {
       token: "t",
       pops: POPS,
       local: new LocalParticipant(undefined),
+      ...options,
     });
     this.room.on("connectionStateChanged", ({ phase, pop }) => {
       const line = `${phase} ${pop ?? ""}`;
@@ -112,8 +113,8 @@ function popOf(socket: ScriptedSocket): string {
   return new URL(socket.url).hostname.split(".")[0] ?? "";
 }
 
-async function joined(): Promise<Cluster> {
-  const cluster = new Cluster();
+async function joined(options: Partial<RoomOptions> = {}): Promise<Cluster> {
+  const cluster = new Cluster(options);
   cluster.room.join();
   await cluster.run(3000);
   expect(cluster.phases).toEqual(["connecting zurich", "connected zurich"]);
@@ -194,6 +195,44 @@ describe("when only a door is killed", () => {
     cluster.dead.delete("zurich");
     await cluster.run(5000);
     expect(cluster.world.socket.sentOf("mute").map(({ muted }) => muted)).toEqual([true, true]);
+  });
+});
+
+describe("a guest's token", () => {
+  const FIRST = { room: "demo", token: "first", expires_in_s: 60 };
+
+  /** What the doors were asked for, each with another token to give. */
+  function renewals({ world }: Cluster): string[] {
+    const asked: string[] = [];
+    world.onFetch = async (url) => {
+      asked.push(url);
+      return Response.json({ ...FIRST, token: `renewed-${asked.length}` });
+    };
+    return asked;
+  }
+
+  test("is renewed at the PoP in use, and the newest opens every new socket", async () => {
+    const cluster = await joined({ token: FIRST });
+    const asked = renewals(cluster);
+    await cluster.run(30_000);
+    cluster.killDoor("zurich");
+    cluster.dead.delete("zurich");
+    await cluster.run(2000);
+    expect(cluster.phases.at(-1)).toBe("connected zurich");
+    expect(cluster.world.socket.protocols).toContain("isthmus.token.renewed-1");
+    cluster.kill("zurich");
+    await cluster.run(30_000);
+    expect(cluster.phases.at(-1)).toBe("connected panama");
+    expect(cluster.world.socket.protocols).toContain("isthmus.token.renewed-1");
+    expect(asked).toEqual(["zurich", "panama"].map((pop) => `https://${pop}.example.org/v1/rooms/demo/guests`));
+  });
+
+  test("is renewed no more once the call is over", async () => {
+    const cluster = await joined({ token: FIRST });
+    const asked = renewals(cluster);
+    cluster.room.leave();
+    await cluster.run(60_000);
+    expect(asked).toEqual([]);
   });
 });
 

@@ -4,6 +4,7 @@ import type { Cancel, Environment } from "./environment";
 import type { LocalParticipant } from "./local";
 import type {
   Code,
+  GuestToken,
   LeaveReason,
   ParticipantId,
   PopEntry,
@@ -22,6 +23,7 @@ import {
   type ReconnectEvent,
   type ReconnectState,
 } from "./reconnect";
+import { RoomToken } from "./room-token";
 import {
   Roster,
   type RemoteParticipant,
@@ -57,7 +59,8 @@ export interface RoomEvents {
 export interface RoomOptions {
   room: string;
   name: string;
-  token: string;
+  /** What a door gave to a guest is renewed for as long as the call lasts; a token from elsewhere is used as it is. */
+  token: string | GuestToken;
   /** Every PoP, best first. */
   pops: readonly PopEntry[];
   /** Who we are, with the devices that are on already. */
@@ -72,6 +75,7 @@ export class Room extends Emitter<RoomEvents> {
   readonly local: LocalParticipant;
   readonly #environment: Environment;
   readonly #options: RoomOptions;
+  readonly #token: RoomToken;
   readonly #roster = new Roster();
   #state: ReconnectState = IDLE;
   /** The stay whose media flows, and the one that is to take its place. */
@@ -88,6 +92,8 @@ export class Room extends Emitter<RoomEvents> {
     super();
     this.#environment = environment;
     this.#options = options;
+    const { room, name, token } = options;
+    this.#token = new RoomToken(environment, token, { room, name }, () => this.#doors);
     this.local = options.local;
     this.local.on("changed", () => this.emit("changed"));
     this.local.on("mediaDevicesError", (source, error) => this.emit("mediaDevicesError", source, error));
@@ -162,6 +168,12 @@ export class Room extends Emitter<RoomEvents> {
     return this.#next ?? this.#current;
   }
 
+  /** The PoP in use, then the others in their order. */
+  get #doors(): PopEntry[] {
+    const others = this.#options.pops.filter((pop) => pop !== this.pop);
+    return this.pop === undefined ? others : [this.pop, ...others];
+  }
+
   get #videoSlots(): number {
     const wanted = Math.max(this.#view.length, 1);
     return SLOT_STEPS.find((step) => step >= wanted) ?? SLOT_STEPS[SLOT_STEPS.length - 1] ?? wanted;
@@ -218,7 +230,7 @@ export class Room extends Emitter<RoomEvents> {
   }
 
   #newSession(pop: PopEntry): Session {
-    const { room, name, token } = this.#options;
+    const { room, name } = this.#options;
     // What an earlier stay still says must not be taken for news of the present one.
     const ifActive =
       <Arguments extends unknown[]>(handle: (...args: Arguments) => void) =>
@@ -227,7 +239,7 @@ export class Room extends Emitter<RoomEvents> {
       };
     const session: Session = new Session(
       this.#environment,
-      { pop, token, room, name, videoSlots: this.#videoSlots },
+      { pop, token: this.#token, room, name, videoSlots: this.#videoSlots },
       {
         welcomed: ifActive((welcome) => this.#onWelcome(welcome)),
         message: ifActive((message) => this.#onMessage(message)),
@@ -255,6 +267,7 @@ export class Room extends Emitter<RoomEvents> {
     this.#current?.close();
     this.#next = this.#current = undefined;
     this.#stopWatchingNetwork();
+    this.#token.stop();
     this.local.stop();
   }
 

@@ -11,6 +11,7 @@ import type {
   Tile,
   Welcome,
 } from "./protocol.gen";
+import type { RoomToken } from "./room-token";
 import { Signalling, type Closed } from "./signalling";
 import { observe, type StallState } from "./stall";
 import { sample, type ConnectionStats, type Totals } from "./stats";
@@ -37,7 +38,7 @@ export interface SessionHandlers {
 
 export interface SessionOptions {
   pop: PopEntry;
-  token: string;
+  token: RoomToken;
   room: string;
   name: string;
   videoSlots: number;
@@ -136,7 +137,7 @@ export class Session {
     this.#signalling?.close();
     this.#signalling = new Signalling(
       this.#environment,
-      { door: this.pop.url, token: this.#options.token, hello },
+      { door: this.pop.url, token: this.#options.token.value, hello },
       {
         opened,
         message: (message) => this.#receive(message),

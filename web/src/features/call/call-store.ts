@@ -6,6 +6,7 @@ import {
   publicationFor,
   Room,
   type EndReason,
+  type GuestToken,
   type LocalParticipant,
   type PopEntry,
   type RemoteParticipant,
@@ -52,7 +53,7 @@ export class CallStore implements CallActions {
       const { token, pop } = await obtainGuestToken(this.#services.environment, pops, guest, this.#joining.signal);
       if (this.#failure !== undefined) return;
       // The door that gave the token is alive: the others follow in their order.
-      this.#enter(token.token, [pop, ...pops.filter((other) => other !== pop)]);
+      this.#enter(token, [pop, ...pops.filter((other) => other !== pop)]);
     } catch (error) {
       this.#end(reasonOf(error));
     }
@@ -90,7 +91,7 @@ export class CallStore implements CallActions {
     else this.#room.leave();
   }
 
-  #enter(token: string, pops: PopEntry[]): void {
+  #enter(token: GuestToken, pops: PopEntry[]): void {
     const room = new Room(this.#services.environment, {
       room: this.#roomName,
       name: this.#name,
