@@ -160,6 +160,25 @@ describe("a PoP that asks to move", () => {
   });
 });
 
+describe("a connection that is of no use any more", () => {
+  const BROKEN: ReconnectEvent = { type: "broken" };
+
+  test("is replaced by a new stay on the same PoP, while what flows goes on", () => {
+    const run = connected().at(9, BROKEN);
+    expect(run.commands).toEqual([open("zurich", "restart")]);
+    expect(run.state).toMatchObject({ phase: "restarting", held: true });
+    const resuming = connected().at(9, { type: "mediaLost" }).at(20, BROKEN);
+    expect(resuming.commands).toEqual([open("zurich", "restart")]);
+  });
+
+  test("ends the call if it never stood, be it the first or the one in place of another", () => {
+    const joining = new Run().at(0, { type: "join", ranking: ["zurich", "panama"] }, { type: "welcomed" }, BROKEN);
+    expect(joining.state).toMatchObject({ phase: "ended", reason: "fault" });
+    const replacing = connected().at(9, BROKEN).at(40, { type: "welcomed" }, BROKEN);
+    expect(replacing.state).toMatchObject({ phase: "ended", reason: "fault" });
+  });
+});
+
 const events: fc.Arbitrary<ReconnectEvent> = fc.oneof(
   fc.constantFrom<ReconnectEvent>(
     { type: "welcomed" },
@@ -170,6 +189,7 @@ const events: fc.Arbitrary<ReconnectEvent> = fc.oneof(
     { type: "networkChanged" },
     { type: "timer" },
     { type: "move" },
+    { type: "broken" },
     UNREACHABLE,
     { type: "failed", failure: { kind: "busy" } },
     { type: "failed", failure: { kind: "session_gone" } },

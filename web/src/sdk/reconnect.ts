@@ -79,6 +79,7 @@ export type ReconnectEvent =
   | { type: "networkChanged" }
   | { type: "timer" }
   | { type: "move" }
+  | { type: "broken" }
   | { type: "sessionEnded"; reason: EndReason | "elsewhere" | "again" }
   | { type: "leave" };
 
@@ -135,6 +136,8 @@ export function advance(state: ReconnectState, event: ReconnectEvent, moment: Mo
       return onTimer({ ...state, wakeAtMs: undefined }, moment);
     case "move":
       return state.phase === "connected" ? elsewhere(state, moment) : stay(state);
+    case "broken":
+      return onBroken(state, moment);
     case "sessionEnded":
       return onSessionEnded(state, event.reason, moment);
   }
@@ -232,6 +235,12 @@ function onTimer(state: ReconnectState, moment: Moment): Step {
     default:
       return stay(state);
   }
+}
+
+/** The connection is of no use any more. One that stood is worth another; one that never did would only fail again. */
+function onBroken(state: ReconnectState, moment: Moment): Step {
+  const stood = state.phase === "connected" || state.phase === "resuming";
+  return stood ? again(state, moment) : end(state, "fault");
 }
 
 function onSessionEnded(state: ReconnectState, reason: EndReason | "elsewhere" | "again", moment: Moment): Step {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 
 import { LocalParticipant } from "./local";
-import type { ClientMessage, Participant, PopEntry, ServerMessage } from "./protocol.gen";
+import type { ClientMessage, Code, Participant, PopEntry, ServerMessage } from "./protocol.gen";
 import { Room, type RoomOptions } from "./room";
 import { publicationFor } from "./roster";
 import type { ScriptedSocket } from "./testing/world";
@@ -34,6 +34,8 @@ class Cluster {
   readonly dead = new Set<string>();
   readonly room: Room;
   readonly phases: string[] = [];
+  /** Why nodes refuse offers, if they do. */
+  refusal: Code | undefined;
   #stays = 0;
 
   constructor(options: Partial<RoomOptions> = {}) {
@@ -90,7 +92,10 @@ class Cluster {
       this.#stays += message.resume === undefined ? 1 : 0;
       socket.deliver(this.#welcome(popOf(socket), message.resume !== undefined));
     }
-    if (message.type === "offer") this.#takeOffer(socket, message.revision);
+    if (message.type === "offer") {
+      if (this.refusal === undefined) this.#takeOffer(socket, message.revision);
+      else refuse(socket, message.revision, this.refusal);
+    }
     if (message.type === "ping") socket.deliver({ type: "pong", id: message.id });
   }
 
@@ -111,6 +116,15 @@ class Cluster {
 
 function popOf(socket: ScriptedSocket): string {
   return new URL(socket.url).hostname.split(".")[0] ?? "";
+}
+
+function refuse(socket: ScriptedSocket, revision: number, code: Code): void {
+  socket.deliver({ type: "error", code, detail: "No.", fatal: false, revision });
+}
+
+/** Shows a larger grid, which takes another offer. */
+function enlarge(room: Room): void {
+  room.setView(Array.from({ length: 6 }, (_, index) => ({ track: `t${index}`, height: 180 })));
 }
 
 async function joined(options: Partial<RoomOptions> = {}): Promise<Cluster> {
@@ -142,7 +156,7 @@ describe("a room", () => {
 
   test("offers more slots when the grid grows beyond them", async () => {
     const { world, room } = await joined();
-    room.setView(Array.from({ length: 6 }, (_, index) => ({ track: `t${index}`, height: 180 })));
+    enlarge(room);
     await world.pass(100);
     expect(world.socket.sentOf("offer")).toHaveLength(2);
   });
@@ -233,6 +247,67 @@ describe("a guest's token", () => {
     cluster.room.leave();
     await cluster.run(60_000);
     expect(asked).toEqual([]);
+  });
+});
+
+/** In a call, with an offer that was refused a moment ago. */
+async function refused(code: Code): Promise<Cluster> {
+  const cluster = await joined();
+  cluster.refusal = code;
+  enlarge(cluster.room);
+  await cluster.run(100);
+  return cluster;
+}
+
+describe("a refused offer", () => {
+  test("that came too soon is sent again 2 s later", async () => {
+    const cluster = await refused("rate_limited");
+    cluster.refusal = undefined;
+    await cluster.run(1800);
+    expect(cluster.world.socket.sentOf("offer").map(({ revision }) => revision)).toEqual([1, 2]);
+    await cluster.run(200);
+    const offers = cluster.world.socket.sentOf("offer");
+    expect(offers.map(({ revision, sdp }) => [revision, sdp])).toEqual([[1, "offer 1"], [2, "offer 2"], [3, "offer 2"]]);
+    await cluster.run(5000);
+    expect(cluster.world.peerConnection.signalingState).toBe("stable");
+    expect(cluster.phases).toHaveLength(2);
+  });
+
+  test("that another socket has carried meanwhile is not sent a third time", async () => {
+    const cluster = await refused("rate_limited");
+    cluster.killDoor("zurich");
+    cluster.dead.delete("zurich");
+    await cluster.run(1000);
+    expect(cluster.world.socket.sentOf("offer").map(({ revision }) => revision)).toEqual([3]);
+    await cluster.run(1200);
+    expect(cluster.world.socket.sentOf("offer").map(({ revision }) => revision)).toEqual([3]);
+  });
+
+  test("is made good by a new stay on the same PoP; the last pictures stay until it has its own", async () => {
+    const cluster = await joined();
+    const before = cluster.room.participants[0]?.publications[0]?.mediaTrack;
+    enlarge(cluster.room);
+    await cluster.world.pass(0);
+    refuse(cluster.world.socket, 2, "invalid_sdp");
+    expect(cluster.room.participants[0]?.publications[0]?.mediaTrack).toBe(before);
+    await cluster.run(3000);
+    expect(cluster.phases.slice(2)).toEqual(["restarting zurich", "connected zurich"]);
+    expect(cluster.world.socket.sentOf("hello")[0]?.replaces).toBe("p-me-1");
+    expect(cluster.world.peerConnections.map(({ signalingState }) => signalingState)).toEqual(["closed", "stable"]);
+  });
+
+  test("that is refused to the new stay too ends the call: it would be the same for ever", async () => {
+    const cluster = await refused("invalid_sdp");
+    await cluster.run(10_000);
+    expect(cluster.room.state).toMatchObject({ phase: "ended", reason: "fault" });
+    expect(cluster.world.peerConnections).toHaveLength(2);
+  });
+
+  test("that was answered or sent again is of no concern any more", async () => {
+    const cluster = await joined();
+    refuse(cluster.world.socket, 1, "invalid_sdp");
+    await cluster.run(5000);
+    expect(cluster.phases).toHaveLength(2);
   });
 });
 

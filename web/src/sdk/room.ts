@@ -246,7 +246,7 @@ export class Room extends Emitter<RoomEvents> {
         closed: ifActive((closed) => this.#onClosed(closed)),
         media: ifActive((media) => this.#advance(MEDIA_EVENTS[media])),
         stats: ifActive((stats) => this.#onStats(stats)),
-        broken: ifActive(() => this.#advance({ type: "failed", failure: { kind: "fatal", reason: "fault" } })),
+        broken: ifActive(() => this.#advance({ type: "broken" })),
         expectsMedia: () => this.#expectsMedia(),
       },
     );

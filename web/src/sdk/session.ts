@@ -2,6 +2,7 @@ import type { Cancel, Environment } from "./environment";
 import { Peer } from "./peer";
 import type {
   ClientMessage,
+  Code,
   Hello,
   OfferedTrack,
   PopEntry,
@@ -24,6 +25,8 @@ const CLOSE_WATCH_MS = 100;
 const STATS_MS = 950;
 /** How long ICE may be disconnected before it is restarted: it often comes back by itself. */
 const ICE_PATIENCE_MS = 2000;
+/** When to send an offer again that came too soon after others, in milliseconds. */
+const OFFER_AGAIN_MS = 2000;
 
 export interface SessionHandlers {
   welcomed(welcome: Welcome): void;
@@ -31,6 +34,7 @@ export interface SessionHandlers {
   closed(closed: Closed): void;
   media(media: "up" | "lost" | "unknown"): void;
   stats(stats: ConnectionStats): void;
+  /** Browser or node refused a session description: nothing will come of this connection. */
   broken(error: unknown): void;
   /** Whether something should be arriving now, so that silence is a loss. */
   expectsMedia(): boolean;
@@ -63,6 +67,7 @@ export class Session {
   #totals: Totals | undefined;
   #cancelSample: Cancel | undefined;
   #cancelIcePatience: Cancel | undefined;
+  #cancelOffer: Cancel | undefined;
   #closed = false;
 
   constructor(environment: Environment, options: SessionOptions, handlers: SessionHandlers) {
@@ -125,6 +130,7 @@ export class Session {
     this.#closed = true;
     this.#cancelSample?.();
     this.#cancelIcePatience?.();
+    this.#cancelOffer?.();
     this.#signalling?.close();
     this.peer.close();
   }
@@ -160,6 +166,9 @@ export class Session {
       case "slots":
         this.#slots = message.slots;
         break;
+      case "error":
+        if (message.revision !== undefined) this.#onOfferRefused(message.revision, message.code, message.detail);
+        break;
       default:
     }
     this.#handlers.message(message);
@@ -176,6 +185,19 @@ export class Session {
     if (this.#view.length > 0) this.send({ type: "view", tiles: this.#view });
     this.#handlers.welcomed(welcome);
     this.#sampleSoon();
+  }
+
+  /** There will be no answer to that offer. */
+  #onOfferRefused(revision: number, code: Code, detail: string): void {
+    if (revision !== this.peer.unanswered) return;
+    if (code !== "rate_limited") {
+      this.#handlers.broken(new Error(detail));
+      return;
+    }
+    this.#cancelOffer = this.#environment.after(OFFER_AGAIN_MS, () => {
+      // Another socket may have carried it again meanwhile.
+      if (revision === this.peer.unanswered) this.peer.offerAgain();
+    });
   }
 
   #onClosed(closed: Closed): void {
