@@ -13,6 +13,7 @@ export {
   type GuestToken,
   type ParticipantId,
   type PopEntry,
+  type PopId,
   type Source,
   type Tile,
   type TrackId,

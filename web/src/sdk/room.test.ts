@@ -5,7 +5,7 @@ import type { ClientMessage, Code, Participant, PopEntry, ServerMessage } from "
 import { Room, type RoomOptions } from "./room";
 import { publicationFor } from "./roster";
 import type { ScriptedSocket } from "./testing/world";
-import { World } from "./testing/world";
+import { settled, World } from "./testing/world";
 
 const ROUND_TRIP_MS = 20;
 
@@ -209,6 +209,114 @@ describe("when only a door is killed", () => {
     cluster.dead.delete("zurich");
     await cluster.run(5000);
     expect(cluster.world.socket.sentOf("mute").map(({ muted }) => muted)).toEqual([true, true]);
+  });
+});
+
+/** In a call; whoever is asked for a ranking answers when the test says. */
+async function asking() {
+  const answers: ((pops: PopEntry[]) => void)[] = [];
+  const cluster = await joined({ rank: () => new Promise((resolve) => answers.push(resolve)) });
+  return { cluster, answers };
+}
+
+describe("another network", () => {
+  const [ZURICH, PANAMA] = POPS as [PopEntry, PopEntry];
+  const SINGAPORE: PopEntry = { ...ZURICH, id: "singapore", region: "singapore", url: "https://singapore.example.org" };
+
+  test("moves the call to a PoP that is better there, and its entry is known", async () => {
+    const cluster = await joined({ rank: async () => [SINGAPORE, PANAMA] });
+    const before = cluster.room.participants[0]?.publications[0]?.mediaTrack;
+    cluster.world.changeNetwork();
+    await settled();
+    expect(cluster.world.peerConnections[0]?.iceRestarts).toBe(1);
+    expect(cluster.phases.slice(2)).toEqual(["restarting singapore"]);
+    expect(cluster.room.participants[0]?.publications[0]?.mediaTrack).toBe(before);
+    await cluster.run(1000);
+    expect(cluster.phases.at(-1)).toBe("connected singapore");
+    expect(cluster.room.pop).toBe(SINGAPORE);
+    expect(cluster.world.socket.sentOf("hello")[0]?.replaces).toBe("p-me-1");
+  });
+
+  test("leaves the call where it is while that is best, and says what to try next", async () => {
+    const asked: string[] = [];
+    const rank = async (current: string) => {
+      asked.push(current);
+      return [{ ...ZURICH, rtt_ms: 25 }, SINGAPORE, PANAMA];
+    };
+    const cluster = await joined({ rank });
+    cluster.world.changeNetwork();
+    await cluster.run(1000);
+    expect(asked).toEqual(["zurich"]);
+    expect(cluster.phases).toHaveLength(2);
+    expect(cluster.room.pop?.rtt_ms).toBe(25);
+    cluster.kill("zurich");
+    await cluster.run(5000);
+    expect(cluster.phases.at(-1)).toBe("connected singapore");
+  });
+
+  test("found while a socket is lost says what to try if it stays lost", async () => {
+    const cluster = await joined({ rank: async () => [SINGAPORE] });
+    cluster.killDoor("zurich");
+    await cluster.run(100);
+    cluster.world.changeNetwork();
+    await cluster.run(1000);
+    expect(cluster.phases.slice(2)).toEqual(["resuming zurich"]);
+    expect(cluster.room.pop).toBe(ZURICH);
+    cluster.kill("zurich");
+    await cluster.run(5000);
+    expect(cluster.phases.at(-1)).toBe("connected singapore");
+  });
+
+  test("leaves the call where it is when nobody can say what is best, until somebody can", async () => {
+    let offline = true;
+    const rank = async () => {
+      if (offline) throw new TypeError("offline");
+      return [SINGAPORE];
+    };
+    const cluster = await joined({ rank });
+    cluster.world.changeNetwork();
+    await cluster.run(1000);
+    expect(cluster.phases).toHaveLength(2);
+    offline = false;
+    cluster.world.changeNetwork();
+    await cluster.run(1000);
+    expect(cluster.phases.at(-1)).toBe("connected singapore");
+  });
+
+  test("is asked about once at a time; what was said of the one before it does not count", async () => {
+    const { cluster, answers } = await asking();
+    for (let change = 0; change < 3; change += 1) cluster.world.changeNetwork();
+    expect(answers).toHaveLength(1);
+    answers[0]?.([PANAMA, ZURICH]);
+    await cluster.run(1000);
+    expect(cluster.phases).toHaveLength(2);
+    expect(answers).toHaveLength(2);
+    answers[1]?.([SINGAPORE, ZURICH]);
+    await cluster.run(1000);
+    expect(cluster.phases.at(-1)).toBe("connected singapore");
+    expect(answers).toHaveLength(2);
+  });
+
+  test("does not bring the call back to the PoP that it has left while nobody had answered", async () => {
+    const { cluster, answers } = await asking();
+    cluster.world.changeNetwork();
+    cluster.world.socket.deliver({ type: "move", deadline_s: 60 });
+    await cluster.run(1000);
+    expect(cluster.phases.at(-1)).toBe("connected panama");
+    answers[0]?.([ZURICH, PANAMA]);
+    await cluster.run(1000);
+    expect(cluster.phases.at(-1)).toBe("connected panama");
+  });
+
+  test("is of no concern after the end", async () => {
+    const { cluster, answers } = await asking();
+    cluster.world.changeNetwork();
+    cluster.world.changeNetwork();
+    cluster.room.leave();
+    answers[0]?.([PANAMA, ZURICH]);
+    await cluster.run(1000);
+    expect(answers).toHaveLength(1);
+    expect(cluster.world.peerConnections).toHaveLength(1);
   });
 });
 

@@ -8,6 +8,7 @@ import type {
   LeaveReason,
   ParticipantId,
   PopEntry,
+  PopId,
   ServerMessage,
   Source,
   Tile,
@@ -63,6 +64,8 @@ export interface RoomOptions {
   token: string | GuestToken;
   /** Every PoP, best first. */
   pops: readonly PopEntry[];
+  /** Ranks them anew, `current` first unless another is clearly better. Asked when the network changes. */
+  rank?: (current: PopId) => Promise<readonly PopEntry[]>;
   /** Who we are, with the devices that are on already. */
   local: LocalParticipant;
 }
@@ -78,6 +81,10 @@ export class Room extends Emitter<RoomEvents> {
   readonly #token: RoomToken;
   readonly #roster = new Roster();
   #state: ReconnectState = IDLE;
+  /** Every PoP heard of, in the newest order. */
+  #pops: readonly PopEntry[];
+  #rankWanted = false;
+  #ranking = false;
   /** The stay whose media flows, and the one that is to take its place. */
   #current: Session | undefined;
   #next: Session | undefined;
@@ -92,16 +99,17 @@ export class Room extends Emitter<RoomEvents> {
     super();
     this.#environment = environment;
     this.#options = options;
+    this.#pops = options.pops;
     const { room, name, token } = options;
     this.#token = new RoomToken(environment, token, { room, name }, () => this.#doors);
     this.local = options.local;
     this.local.on("changed", () => this.emit("changed"));
     this.local.on("mediaDevicesError", (source, error) => this.emit("mediaDevicesError", source, error));
-    this.#stopWatchingNetwork = environment.onNetworkChange(() => this.#advance({ type: "networkChanged" }));
+    this.#stopWatchingNetwork = environment.onNetworkChange(() => this.#onNetworkChange());
   }
 
   join(): void {
-    this.#advance({ type: "join", ranking: this.#options.pops.map((pop) => pop.id) });
+    this.#advance({ type: "join", ranking: this.#pops.map((pop) => pop.id) });
   }
 
   leave(): void {
@@ -129,7 +137,7 @@ export class Room extends Emitter<RoomEvents> {
 
   /** The PoP in use or being tried. */
   get pop(): PopEntry | undefined {
-    return this.#options.pops.find((pop) => pop.id === this.#state.pop);
+    return this.#pops.find((pop) => pop.id === this.#state.pop);
   }
 
   get participants(): RemoteParticipant[] {
@@ -170,7 +178,7 @@ export class Room extends Emitter<RoomEvents> {
 
   /** The PoP in use, then the others in their order. */
   get #doors(): PopEntry[] {
-    const others = this.#options.pops.filter((pop) => pop !== this.pop);
+    const others = this.#pops.filter((pop) => pop !== this.pop);
     return this.pop === undefined ? others : [this.pop, ...others];
   }
 
@@ -188,6 +196,33 @@ export class Room extends Emitter<RoomEvents> {
     for (const command of commands) this.#carryOut(command);
     if (state.phase === "connected") this.#promote();
     this.#announce(before);
+  }
+
+  #onNetworkChange(): void {
+    this.#advance({ type: "networkChanged" });
+    this.#rankWanted = true;
+    if (!this.#ranking) void this.#rank();
+  }
+
+  /** On another network another PoP may be the nearest. Asks once at a time, anew if the network changes meanwhile. */
+  async #rank(): Promise<void> {
+    const { rank } = this.#options;
+    this.#ranking = true;
+    while (this.#rankWanted && this.#state.pop !== undefined && this.#state.phase !== "ended") {
+      const current = this.#state.pop;
+      this.#rankWanted = false;
+      // Without an answer the order stays as it is, as with one that is meant for another network or another PoP.
+      const ranked = await rank?.(current).catch(() => undefined);
+      if (ranked !== undefined && !this.#rankWanted && this.#state.pop === current) this.#onRanked(ranked);
+    }
+    this.#ranking = false;
+  }
+
+  #onRanked(ranked: readonly PopEntry[]): void {
+    const ranking = ranked.map((pop) => pop.id);
+    // The PoP in use need not be among them.
+    this.#pops = [...ranked, ...this.#pops.filter((pop) => !ranking.includes(pop.id))];
+    this.#advance({ type: "ranked", ranking });
   }
 
   #setWake(wakeAtMs: number | undefined, nowMs: number): void {
@@ -215,7 +250,7 @@ export class Room extends Emitter<RoomEvents> {
       this.#current?.resume();
       return;
     }
-    const pop = this.#options.pops.find((candidate) => candidate.id === popId);
+    const pop = this.#pops.find((candidate) => candidate.id === popId);
     if (pop === undefined) return;
     this.#next?.close();
     const next = this.#newSession(pop);

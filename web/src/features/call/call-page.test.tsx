@@ -62,6 +62,25 @@ async function join(world: World) {
   });
 }
 
+describe("a call", () => {
+  test("asks for the nearest place again on another network, and says where it is", async () => {
+    const { world } = await open();
+    await join(world);
+    const asked: string[] = [];
+    const answer = world.onFetch;
+    world.onFetch = (url, init) => {
+      asked.push(url);
+      return answer(url, init);
+    };
+    await act(async () => {
+      world.changeNetwork();
+      await world.pass(100);
+    });
+    expect(asked.filter((url) => url.includes("/v1/pops"))).toEqual(["https://zurich.example.org/v1/pops?current=zurich"]);
+    expect(screen.getByRole("figure", { name: "Ana" })).toBeDefined();
+  });
+});
+
 describe("a room's link", () => {
   test("leads to the preview, and from there into the call and out again", async () => {
     const { world, container } = await open();

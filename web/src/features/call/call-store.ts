@@ -97,6 +97,7 @@ export class CallStore implements CallActions {
       name: this.#name,
       token,
       pops,
+      rank: async (current) => (await this.#services.nearest.findAgain(current)).pops,
       local: this.#local,
     });
     this.#room = room;
