@@ -47,6 +47,7 @@ export const ENDINGS: Record<EndReason, Ending> = {
     rejoin: true,
   },
   room_full: { title: "The room is full", detail: "Try again when someone has left.", rejoin: true },
+  rate_limited: { title: "Too many people are joining from your network", detail: "Try again in a minute.", rejoin: true },
   not_allowed: { title: "You cannot join this room", detail: "Ask whoever invited you for a new link.", rejoin: false },
   expired: { title: "Your invitation ran out", detail: "Join again to go on.", rejoin: true },
   outdated: { title: "This page is out of date", detail: "Reload it, then join again.", rejoin: true },

@@ -6,7 +6,7 @@ import { World } from "./testing/world";
 
 function pop(id: string, changes: Partial<ProbedPop> = {}): ProbedPop {
   const url = `https://${id}.example.org`;
-  return { id, region: id, url, rtt_ms: 50, rtt_source: "geography", load: 0, state: "ready", ...changes };
+  return { id, region: id, url, rtt_ms: 50, rtt_source: "geography", load: 0, load_cost_ms: 0, state: "ready", ...changes };
 }
 
 /** A world in which each door answers after its round trip; those not named are dead. */
@@ -78,6 +78,14 @@ describe("discovery", () => {
     expect(asked.at(-1)).toBe("POST https://panama.example.org/v1/measurements?as-if=bogota");
   });
 
+  test("tells the door, and nobody else, which PoP is in use", async () => {
+    const asked: string[] = [];
+    const world = worldOf(THREE, { panama: 5, singapore: 6, zurich: 7 }, asked);
+    await found(world, { origin: "https://panama.example.org", current: "a&b", asIf: "bogota" });
+    expect(asked[0]).toBe("GET https://panama.example.org/v1/pops?as-if=bogota&current=a%26b");
+    expect(asked.filter((line) => line.includes("current="))).toHaveLength(1);
+  });
+
   test("reports round trips, not what opening the connection takes, and nothing of whom it knows only that of", async () => {
     const roundTripMs: Record<string, number> = { panama: 10, zurich: 30, singapore: 60 };
     const seen = new Set<string>();
@@ -98,12 +106,30 @@ describe("discovery", () => {
   });
 });
 
+/** Which of two comes first for someone who is at one of them. */
+function firstOf(otherMs: number, presentMs: number): string | undefined {
+  return rank([pop("other", { measuredMs: otherMs }), pop("present", { measuredMs: presentMs })], "present")[0]?.id;
+}
+
 describe("ranking", () => {
-  test("keeps the present PoP unless another is clearly faster", () => {
-    const close = [pop("a", { measuredMs: 40 }), pop("b", { measuredMs: 45 })];
-    expect(rank(close, "b").map(({ id }) => id)).toEqual(["b", "a"]);
-    const clear = [pop("a", { measuredMs: 20 }), pop("b", { measuredMs: 45 })];
-    expect(rank(clear, "b").map(({ id }) => id)).toEqual(["a", "b"]);
+  test("keeps the present PoP unless another is better by 10 ms and by 15 % of what the present one costs", () => {
+    expect(firstOf(31, 40)).toBe("present");
+    expect(firstOf(30, 40)).toBe("other");
+    expect(firstOf(171, 200)).toBe("present");
+    expect(firstOf(170, 200)).toBe("other");
+  });
+
+  test("does not leave the present PoP for an estimate while nothing was measured", () => {
+    const pops = [pop("a", { rtt_ms: 20 }), pop("b", { rtt_ms: 90 })];
+    expect(rank(pops, "b")[0]?.id).toBe("b");
+  });
+
+  test("counts load: a nearly full PoP that is a little nearer loses to an idle one", () => {
+    const pops = [pop("full", { measuredMs: 20, load: 0.85, load_cost_ms: 69 }), pop("idle", { measuredMs: 23 })];
+    expect(rank(pops).map(({ id }) => id)).toEqual(["idle", "full"]);
+    expect(rank(pops, "full")[0]?.id).toBe("idle");
+    const guessed = [pop("full", { rtt_ms: 20, load: 0.85, load_cost_ms: 69 }), pop("idle", { rtt_ms: 23 })];
+    expect(rank(guessed).map(({ id }) => id)).toEqual(["idle", "full"]);
   });
 
   test("puts draining and full PoPs last, and leaves out those that are down", () => {

@@ -1,6 +1,14 @@
 import { askDoor, callDoor, jsonPost } from "./doors";
 import type { Environment } from "./environment";
-import { FULL_LOAD, type Measurement, type PopEntry, type PopId, type PopList } from "./protocol.gen";
+import {
+  FULL_LOAD,
+  STAY_WITHIN_MS,
+  STAY_WITHIN_SHARE,
+  type Measurement,
+  type PopEntry,
+  type PopId,
+  type PopList,
+} from "./protocol.gen";
 
 /** The most PoPs probed at a time: the first of the door's ranking. */
 export const MAX_PROBED = 4;
@@ -8,15 +16,15 @@ export const MAX_PROBED = 4;
 const PROBES = 3;
 /** How long the slower PoPs may go on once the first has answered all its probes, at least. */
 const MIN_GRACE_MS = 40;
-/** Another PoP must be faster than the present one by this much before it is worth moving. */
-const HYSTERESIS = { ms: 10, share: 0.2 };
+/** What an unmeasured PoP costs beside its estimate, in milliseconds: more than any that answered. */
+const UNMEASURED_MS = 1e6;
 
 export interface DiscoveryOptions {
   /** The door that served the page, asked first. */
   origin: string;
   /** Doors known from earlier, asked when the first does not answer. */
   known?: readonly string[];
-  /** The PoP in use, which is kept unless another is clearly faster. */
+  /** The PoP in use, which is kept unless another is clearly better. */
   current?: PopId;
   /** Development doors answer as if the caller were there. */
   asIf?: string;
@@ -36,18 +44,20 @@ export interface Discovery {
 
 /** Finds the nearest PoP: asks any door for the list, probes the best few in parallel, reports what was measured. */
 export async function discover(environment: Environment, options: DiscoveryOptions): Promise<Discovery> {
-  const query = options.asIf === undefined ? "" : `?as-if=${encodeURIComponent(options.asIf)}`;
-  const { door, list } = await firstAnswer(environment, options, query);
+  const { current, asIf } = options;
+  const query = queryOf({ "as-if": asIf });
+  const { door, list } = await firstAnswer(environment, options, queryOf({ "as-if": asIf, current }));
   const candidates = list.pops.filter((pop) => pop.state === "ready").slice(0, MAX_PROBED);
   const measured = await probeAll(environment, candidates, query);
   void report(environment, door, query, measured);
   const probed = list.pops.map((pop): ProbedPop => ({ ...pop, measuredMs: measured.get(pop.id)?.fastestMs }));
-  return { pops: rank(probed, options.current), asIf: list.as_if };
+  return { pops: rank(probed, current), asIf: list.as_if };
 }
 
 /**
- * Best first: measured before unmeasured, faster before slower, and the door's own order where nothing was measured.
- * PoPs that drain or are full come last, as a last resort; those that are down are left out, unless all are.
+ * Best first: measured before unmeasured, and of those the cheaper by round trip and load. PoPs that drain or are full
+ * come last, as a last resort; those that are down are left out, unless all are. `current` stays first unless another
+ * is clearly better, by the same rule as in the directory.
  */
 export function rank(pops: readonly ProbedPop[], current?: PopId): ProbedPop[] {
   const standing = pops.filter((pop) => pop.state !== "down");
@@ -64,15 +74,22 @@ function takesCalls(pop: PopEntry): boolean {
   return pop.state === "ready" && pop.load < FULL_LOAD;
 }
 
+/** What choosing a PoP costs, in milliseconds. */
 function cost(pop: ProbedPop): number {
   if (!takesCalls(pop)) return Number.MAX_VALUE;
-  return pop.measuredMs ?? 1e6 + pop.rtt_ms;
+  return (pop.measuredMs ?? UNMEASURED_MS + pop.rtt_ms) + pop.load_cost_ms;
 }
 
 function clearlyBetter(best: ProbedPop, present: ProbedPop): boolean {
-  if (!takesCalls(present) || present.measuredMs === undefined) return true;
-  const margin = Math.max(HYSTERESIS.ms, present.measuredMs * HYSTERESIS.share);
-  return cost(best) < present.measuredMs - margin;
+  const gainMs = cost(present) - cost(best);
+  return gainMs >= STAY_WITHIN_MS && gainMs >= cost(present) * STAY_WITHIN_SHARE;
+}
+
+/** The parameters that have a value as a query, empty if none has. */
+function queryOf(parameters: Record<string, string | undefined>): string {
+  const given = new URLSearchParams();
+  for (const [name, value] of Object.entries(parameters)) if (value !== undefined) given.set(name, value);
+  return given.size === 0 ? "" : `?${given}`;
 }
 
 /** The list of the page's own door or, if that is dead, of whichever known door answers first. */

@@ -5,12 +5,15 @@ import type { Code, GuestToken, Problem, RoomId } from "./protocol.gen";
 export class DoorRefusal extends Error {
   readonly code: Code;
   readonly status: number;
+  /** When asking again may help, in milliseconds from now, if the door says so. */
+  readonly retryAfterMs: number | undefined;
 
-  constructor(problem: Pick<Problem, "code" | "status" | "detail">) {
+  constructor(problem: Pick<Problem, "code" | "status" | "detail">, retryAfterMs?: number) {
     super(problem.detail);
     this.name = "DoorRefusal";
     this.code = problem.code;
     this.status = problem.status;
+    this.retryAfterMs = retryAfterMs;
   }
 }
 
@@ -36,25 +39,33 @@ export async function askDoor<Answer>(environment: Environment, url: string, ini
   return (await response.json()) as Answer;
 }
 
-/** A room token for someone who has a link and no account. */
-export function requestGuestToken(
-  environment: Environment,
-  door: string,
-  room: RoomId,
-  name: string,
-): Promise<GuestToken> {
-  return askDoor(environment, `${door}/v1/rooms/${encodeURIComponent(room)}/guests`, jsonPost({ name }));
+/** Someone who has a link and no account. */
+export interface Guest {
+  room: RoomId;
+  name: string;
+  /** A token that is still valid: the next one is for the same person. */
+  token?: string;
 }
 
-export function jsonPost(body: unknown): RequestInit {
-  return { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
+/** A room token for a guest. */
+export function requestGuestToken(environment: Environment, door: string, guest: Guest): Promise<GuestToken> {
+  const { room, name, token } = guest;
+  const bearer: Record<string, string> = token === undefined ? {} : { authorization: `Bearer ${token}` };
+  return askDoor(environment, `${door}/v1/rooms/${encodeURIComponent(room)}/guests`, jsonPost({ name }, bearer));
+}
+
+export function jsonPost(body: unknown, headers: Record<string, string> = {}): RequestInit {
+  return { method: "POST", headers: { "content-type": "application/json", ...headers }, body: JSON.stringify(body) };
 }
 
 async function refusalOf(response: Response): Promise<DoorRefusal> {
   const problem = (await response.json().catch(() => undefined)) as Partial<Problem> | undefined;
-  return new DoorRefusal({
+  const refused = {
     code: problem?.code ?? "unavailable",
     status: response.status,
     detail: problem?.detail ?? `The door answered with status ${response.status}.`,
-  });
+  };
+  // Whole seconds at our doors; a proxy before them may give a date, which is as good as nothing.
+  const retryAfterS = Number(response.headers.get("retry-after"));
+  return new DoorRefusal(refused, retryAfterS > 0 ? retryAfterS * 1000 : undefined);
 }

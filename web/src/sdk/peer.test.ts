@@ -69,11 +69,14 @@ describe("offers", () => {
 
   test("that were not answered are sent again under a new revision", async () => {
     const { peer, offers, connection } = await joined();
+    expect(peer.unanswered).toBe(1);
     peer.offerAgain();
+    expect(peer.unanswered).toBe(2);
     expect(offers.map(({ revision, sdp }) => [revision, sdp])).toEqual([[1, "offer 1"], [2, "offer 1"]]);
     peer.answer(2, "answer");
     await settled();
     expect(connection.signalingState).toBe("stable");
+    expect(peer.unanswered).toBeUndefined();
   });
 
   test("are not needed to mute, to swap a track or to take the camera away and back", async () => {

@@ -134,12 +134,17 @@ export class Peer {
     this.#negotiate();
   }
 
+  /** The revision of the offer that has no answer yet. */
+  get unanswered(): number | undefined {
+    return this.#pending?.revision;
+  }
+
   /** Takes the answer to the offer of that revision; one to an earlier offer is of no use. */
   answer(revision: number, sdp: string): void {
     if (this.#pending?.revision === revision) this.#pending.resolve(sdp);
   }
 
-  /** Sends the unanswered offer again, after the socket that carried it or its answer was lost. */
+  /** Sends the unanswered offer again, after the socket that carried it or its answer was lost, or it came too soon. */
   offerAgain(): void {
     if (this.#pending === undefined) return;
     this.#revision += 1;

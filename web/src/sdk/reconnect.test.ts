@@ -37,6 +37,7 @@ class Run {
 }
 
 const UNREACHABLE: ReconnectEvent = { type: "failed", failure: { kind: "unreachable" } };
+const ranked = (...ranking: string[]): ReconnectEvent => ({ type: "ranked", ranking });
 const open = (pop: string, attempt: "join" | "resume" | "restart"): Command => ({ type: "open", pop, attempt });
 
 function connected(): Run {
@@ -160,6 +161,57 @@ describe("a PoP that asks to move", () => {
   });
 });
 
+describe("a new ranking", () => {
+  test("moves whoever stands to a PoP that is better now, while what flows goes on", () => {
+    const run = connected().at(9, ranked("panama", "zurich"));
+    expect(run.commands).toEqual([open("panama", "restart")]);
+    expect(run.state).toMatchObject({ phase: "restarting", held: true });
+    expect(run.at(30, UNREACHABLE).commands).toEqual([open("zurich", "restart")]);
+  });
+
+  test("with the present PoP first changes only where to go when that is lost", () => {
+    const run = connected().at(9, ranked("zurich", "singapore", "panama"));
+    expect(run.commands).toEqual([]);
+    expect(run.state.phase).toBe("connected");
+    expect(run.at(20, { type: "move" }).commands).toEqual([open("singapore", "restart")]);
+  });
+
+  test("does not disturb an attempt under way, and counts for the next", () => {
+    const resuming = connected().at(9, { type: "mediaLost" }, ranked("singapore", "zurich"));
+    expect(resuming.commands).toEqual([{ type: "restartIce" }]);
+    expect(resuming.wake().commands).toEqual([open("singapore", "restart")]);
+    const joining = new Run().at(0, { type: "join", ranking: ["zurich", "panama"] }).at(5, ranked("panama", "singapore"));
+    expect(joining.commands).toEqual([]);
+    expect(joining.at(9, UNREACHABLE).commands).toEqual([open("panama", "join")]);
+  });
+
+  test("is of no use before joining and after the end, nor if it is empty", () => {
+    expect(new Run().at(0, ranked("panama")).state).toEqual(IDLE);
+    const left = connected().at(5, { type: "leave" }).state;
+    expect(advance(left, ranked("panama"), { nowMs: 9, random: 0 }).state).toBe(left);
+    expect(connected().at(9, ranked()).state.ranking).toEqual(["zurich", "panama", "singapore"]);
+  });
+});
+
+describe("a connection that is of no use any more", () => {
+  const BROKEN: ReconnectEvent = { type: "broken" };
+
+  test("is replaced by a new stay on the same PoP, while what flows goes on", () => {
+    const run = connected().at(9, BROKEN);
+    expect(run.commands).toEqual([open("zurich", "restart")]);
+    expect(run.state).toMatchObject({ phase: "restarting", held: true });
+    const resuming = connected().at(9, { type: "mediaLost" }).at(20, BROKEN);
+    expect(resuming.commands).toEqual([open("zurich", "restart")]);
+  });
+
+  test("ends the call if it never stood, be it the first or the one in place of another", () => {
+    const joining = new Run().at(0, { type: "join", ranking: ["zurich", "panama"] }, { type: "welcomed" }, BROKEN);
+    expect(joining.state).toMatchObject({ phase: "ended", reason: "fault" });
+    const replacing = connected().at(9, BROKEN).at(40, { type: "welcomed" }, BROKEN);
+    expect(replacing.state).toMatchObject({ phase: "ended", reason: "fault" });
+  });
+});
+
 const events: fc.Arbitrary<ReconnectEvent> = fc.oneof(
   fc.constantFrom<ReconnectEvent>(
     { type: "welcomed" },
@@ -170,6 +222,9 @@ const events: fc.Arbitrary<ReconnectEvent> = fc.oneof(
     { type: "networkChanged" },
     { type: "timer" },
     { type: "move" },
+    { type: "broken" },
+    { type: "ranked", ranking: ["panama", "zurich"] },
+    { type: "ranked", ranking: [] },
     UNREACHABLE,
     { type: "failed", failure: { kind: "busy" } },
     { type: "failed", failure: { kind: "session_gone" } },

@@ -29,6 +29,7 @@ export type EndReason =
   | "unreachable"
   | "media_blocked"
   | "room_full"
+  | "rate_limited"
   | "not_allowed"
   | "expired"
   | "outdated"
@@ -78,6 +79,8 @@ export type ReconnectEvent =
   | { type: "networkChanged" }
   | { type: "timer" }
   | { type: "move" }
+  | { type: "ranked"; ranking: readonly PopId[] }
+  | { type: "broken" }
   | { type: "sessionEnded"; reason: EndReason | "elsewhere" | "again" }
   | { type: "leave" };
 
@@ -134,6 +137,10 @@ export function advance(state: ReconnectState, event: ReconnectEvent, moment: Mo
       return onTimer({ ...state, wakeAtMs: undefined }, moment);
     case "move":
       return state.phase === "connected" ? elsewhere(state, moment) : stay(state);
+    case "ranked":
+      return onRanked(state, event.ranking, moment);
+    case "broken":
+      return onBroken(state, moment);
     case "sessionEnded":
       return onSessionEnded(state, event.reason, moment);
   }
@@ -231,6 +238,20 @@ function onTimer(state: ReconnectState, moment: Moment): Step {
     default:
       return stay(state);
   }
+}
+
+/** Whoever stands where another PoP is better now moves there; whoever does not has other worries first. */
+function onRanked(state: ReconnectState, ranking: readonly PopId[], moment: Moment): Step {
+  if (state.phase === "idle" || ranking.length === 0) return stay(state);
+  const ranked = { ...state, ranking };
+  const moves = state.phase === "connected" && ranking[0] !== state.pop;
+  return moves ? begin(ranked, "restarting", [], moment) : stay(ranked);
+}
+
+/** The connection is of no use any more. One that stood is worth another; one that never did would only fail again. */
+function onBroken(state: ReconnectState, moment: Moment): Step {
+  const stood = state.phase === "connected" || state.phase === "resuming";
+  return stood ? again(state, moment) : end(state, "fault");
 }
 
 function onSessionEnded(state: ReconnectState, reason: EndReason | "elsewhere" | "again", moment: Moment): Step {

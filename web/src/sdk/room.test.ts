@@ -1,11 +1,11 @@
 import { describe, expect, test } from "vitest";
 
 import { LocalParticipant } from "./local";
-import type { ClientMessage, Participant, PopEntry, ServerMessage } from "./protocol.gen";
-import { Room } from "./room";
+import type { ClientMessage, Code, Participant, PopEntry, ServerMessage } from "./protocol.gen";
+import { Room, type RoomOptions } from "./room";
 import { publicationFor } from "./roster";
 import type { ScriptedSocket } from "./testing/world";
-import { World } from "./testing/world";
+import { settled, World } from "./testing/world";
 
 const ROUND_TRIP_MS = 20;
 
@@ -16,6 +16,7 @@ const POPS: PopEntry[] = ["zurich", "panama"].map((id) => ({
   rtt_ms: 10,
   rtt_source: "measured",
   load: 0,
+  load_cost_ms: 0,
   state: "ready",
 }));
 
@@ -33,9 +34,11 @@ class Cluster {
   readonly dead = new Set<string>();
   readonly room: Room;
   readonly phases: string[] = [];
+  /** Why nodes refuse offers, if they do. */
+  refusal: Code | undefined;
   #stays = 0;
 
-  constructor() {
+  constructor(options: Partial<RoomOptions> = {}) {
     this.world.onSocket = (socket) => queueMicrotask(() => this.#answer(socket));
     this.room = new Room(this.world, {
       room: "demo",
@@ -43,6 +46,7 @@ class Cluster {
       token: "t",
       pops: POPS,
       local: new LocalParticipant(undefined),
+      ...options,
     });
     this.room.on("connectionStateChanged", ({ phase, pop }) => {
       const line = `${phase} ${pop ?? ""}`;
@@ -88,7 +92,10 @@ class Cluster {
       this.#stays += message.resume === undefined ? 1 : 0;
       socket.deliver(this.#welcome(popOf(socket), message.resume !== undefined));
     }
-    if (message.type === "offer" && !this.dead.has("answers")) this.#takeOffer(socket, message.revision);
+    if (message.type === "offer" && !this.dead.has("answers")) {
+      if (this.refusal === undefined) this.#takeOffer(socket, message.revision);
+      else refuse(socket, message.revision, this.refusal);
+    }
     if (message.type === "ping") socket.deliver({ type: "pong", id: message.id });
   }
 
@@ -111,8 +118,17 @@ function popOf(socket: ScriptedSocket): string {
   return new URL(socket.url).hostname.split(".")[0] ?? "";
 }
 
-async function joined(): Promise<Cluster> {
-  const cluster = new Cluster();
+function refuse(socket: ScriptedSocket, revision: number, code: Code): void {
+  socket.deliver({ type: "error", code, detail: "No.", fatal: false, revision });
+}
+
+/** Shows a larger grid, which takes another offer. */
+function enlarge(room: Room): void {
+  room.setView(Array.from({ length: 6 }, (_, index) => ({ track: `t${index}`, height: 180 })));
+}
+
+async function joined(options: Partial<RoomOptions> = {}): Promise<Cluster> {
+  const cluster = new Cluster(options);
   cluster.room.join();
   await cluster.run(3000);
   expect(cluster.phases).toEqual(["connecting zurich", "connected zurich"]);
@@ -157,7 +173,7 @@ describe("a room", () => {
 
   test("offers more slots when the grid grows beyond them", async () => {
     const { world, room } = await joined();
-    room.setView(Array.from({ length: 6 }, (_, index) => ({ track: `t${index}`, height: 180 })));
+    enlarge(room);
     await world.pass(100);
     expect(world.socket.sentOf("offer")).toHaveLength(2);
   });
@@ -261,6 +277,213 @@ describe("when only a door is killed", () => {
     cluster.dead.delete("zurich");
     await cluster.run(5000);
     expect(cluster.world.socket.sentOf("mute").map(({ muted }) => muted)).toEqual([true, true]);
+  });
+});
+
+/** In a call; whoever is asked for a ranking answers when the test says. */
+async function asking() {
+  const answers: ((pops: PopEntry[]) => void)[] = [];
+  const cluster = await joined({ rank: () => new Promise((resolve) => answers.push(resolve)) });
+  return { cluster, answers };
+}
+
+describe("another network", () => {
+  const [ZURICH, PANAMA] = POPS as [PopEntry, PopEntry];
+  const SINGAPORE: PopEntry = { ...ZURICH, id: "singapore", region: "singapore", url: "https://singapore.example.org" };
+
+  test("moves the call to a PoP that is better there, and its entry is known", async () => {
+    const cluster = await joined({ rank: async () => [SINGAPORE, PANAMA] });
+    const before = cluster.room.participants[0]?.publications[0]?.mediaTrack;
+    cluster.world.changeNetwork();
+    await settled();
+    expect(cluster.world.peerConnections[0]?.iceRestarts).toBe(1);
+    expect(cluster.phases.slice(2)).toEqual(["restarting singapore"]);
+    expect(cluster.room.participants[0]?.publications[0]?.mediaTrack).toBe(before);
+    await cluster.run(1000);
+    expect(cluster.phases.at(-1)).toBe("connected singapore");
+    expect(cluster.room.pop).toBe(SINGAPORE);
+    expect(cluster.world.socket.sentOf("hello")[0]?.replaces).toBe("p-me-1");
+  });
+
+  test("leaves the call where it is while that is best, and says what to try next", async () => {
+    const asked: string[] = [];
+    const rank = async (current: string) => {
+      asked.push(current);
+      return [{ ...ZURICH, rtt_ms: 25 }, SINGAPORE, PANAMA];
+    };
+    const cluster = await joined({ rank });
+    cluster.world.changeNetwork();
+    await cluster.run(1000);
+    expect(asked).toEqual(["zurich"]);
+    expect(cluster.phases).toHaveLength(2);
+    expect(cluster.room.pop?.rtt_ms).toBe(25);
+    cluster.kill("zurich");
+    await cluster.run(5000);
+    expect(cluster.phases.at(-1)).toBe("connected singapore");
+  });
+
+  test("found while a socket is lost says what to try if it stays lost", async () => {
+    const cluster = await joined({ rank: async () => [SINGAPORE] });
+    cluster.killDoor("zurich");
+    await cluster.run(100);
+    cluster.world.changeNetwork();
+    await cluster.run(1000);
+    expect(cluster.phases.slice(2)).toEqual(["resuming zurich"]);
+    expect(cluster.room.pop).toBe(ZURICH);
+    cluster.kill("zurich");
+    await cluster.run(5000);
+    expect(cluster.phases.at(-1)).toBe("connected singapore");
+  });
+
+  test("leaves the call where it is when nobody can say what is best, until somebody can", async () => {
+    let offline = true;
+    const rank = async () => {
+      if (offline) throw new TypeError("offline");
+      return [SINGAPORE];
+    };
+    const cluster = await joined({ rank });
+    cluster.world.changeNetwork();
+    await cluster.run(1000);
+    expect(cluster.phases).toHaveLength(2);
+    offline = false;
+    cluster.world.changeNetwork();
+    await cluster.run(1000);
+    expect(cluster.phases.at(-1)).toBe("connected singapore");
+  });
+
+  test("is asked about once at a time; what was said of the one before it does not count", async () => {
+    const { cluster, answers } = await asking();
+    for (let change = 0; change < 3; change += 1) cluster.world.changeNetwork();
+    expect(answers).toHaveLength(1);
+    answers[0]?.([PANAMA, ZURICH]);
+    await cluster.run(1000);
+    expect(cluster.phases).toHaveLength(2);
+    expect(answers).toHaveLength(2);
+    answers[1]?.([SINGAPORE, ZURICH]);
+    await cluster.run(1000);
+    expect(cluster.phases.at(-1)).toBe("connected singapore");
+    expect(answers).toHaveLength(2);
+  });
+
+  test("does not bring the call back to the PoP that it has left while nobody had answered", async () => {
+    const { cluster, answers } = await asking();
+    cluster.world.changeNetwork();
+    cluster.world.socket.deliver({ type: "move", deadline_s: 60 });
+    await cluster.run(1000);
+    expect(cluster.phases.at(-1)).toBe("connected panama");
+    answers[0]?.([ZURICH, PANAMA]);
+    await cluster.run(1000);
+    expect(cluster.phases.at(-1)).toBe("connected panama");
+  });
+
+  test("is of no concern after the end", async () => {
+    const { cluster, answers } = await asking();
+    cluster.world.changeNetwork();
+    cluster.world.changeNetwork();
+    cluster.room.leave();
+    answers[0]?.([PANAMA, ZURICH]);
+    await cluster.run(1000);
+    expect(answers).toHaveLength(1);
+    expect(cluster.world.peerConnections).toHaveLength(1);
+  });
+});
+
+describe("a guest's token", () => {
+  const FIRST = { room: "demo", token: "first", expires_in_s: 60 };
+
+  /** What the doors were asked for, each with another token to give. */
+  function renewals({ world }: Cluster): string[] {
+    const asked: string[] = [];
+    world.onFetch = async (url) => {
+      asked.push(url);
+      return Response.json({ ...FIRST, token: `renewed-${asked.length}` });
+    };
+    return asked;
+  }
+
+  test("is renewed at the PoP in use, and the newest opens every new socket", async () => {
+    const cluster = await joined({ token: FIRST });
+    const asked = renewals(cluster);
+    await cluster.run(30_000);
+    cluster.killDoor("zurich");
+    cluster.dead.delete("zurich");
+    await cluster.run(2000);
+    expect(cluster.phases.at(-1)).toBe("connected zurich");
+    expect(cluster.world.socket.protocols).toContain("isthmus.token.renewed-1");
+    cluster.kill("zurich");
+    await cluster.run(30_000);
+    expect(cluster.phases.at(-1)).toBe("connected panama");
+    expect(cluster.world.socket.protocols).toContain("isthmus.token.renewed-1");
+    expect(asked).toEqual(["zurich", "panama"].map((pop) => `https://${pop}.example.org/v1/rooms/demo/guests`));
+  });
+
+  test("is renewed no more once the call is over", async () => {
+    const cluster = await joined({ token: FIRST });
+    const asked = renewals(cluster);
+    cluster.room.leave();
+    await cluster.run(60_000);
+    expect(asked).toEqual([]);
+  });
+});
+
+/** In a call, with an offer that was refused a moment ago. */
+async function refused(code: Code): Promise<Cluster> {
+  const cluster = await joined();
+  cluster.refusal = code;
+  enlarge(cluster.room);
+  await cluster.run(100);
+  return cluster;
+}
+
+describe("a refused offer", () => {
+  test("that came too soon is sent again 2 s later", async () => {
+    const cluster = await refused("rate_limited");
+    cluster.refusal = undefined;
+    await cluster.run(1800);
+    expect(cluster.world.socket.sentOf("offer").map(({ revision }) => revision)).toEqual([1, 2]);
+    await cluster.run(200);
+    const offers = cluster.world.socket.sentOf("offer");
+    expect(offers.map(({ revision, sdp }) => [revision, sdp])).toEqual([[1, "offer 1"], [2, "offer 2"], [3, "offer 2"]]);
+    await cluster.run(5000);
+    expect(cluster.world.peerConnection.signalingState).toBe("stable");
+    expect(cluster.phases).toHaveLength(2);
+  });
+
+  test("that another socket has carried meanwhile is not sent a third time", async () => {
+    const cluster = await refused("rate_limited");
+    cluster.killDoor("zurich");
+    cluster.dead.delete("zurich");
+    await cluster.run(1000);
+    expect(cluster.world.socket.sentOf("offer").map(({ revision }) => revision)).toEqual([3]);
+    await cluster.run(1200);
+    expect(cluster.world.socket.sentOf("offer").map(({ revision }) => revision)).toEqual([3]);
+  });
+
+  test("is made good by a new stay on the same PoP; the last pictures stay until it has its own", async () => {
+    const cluster = await joined();
+    const before = cluster.room.participants[0]?.publications[0]?.mediaTrack;
+    enlarge(cluster.room);
+    await cluster.world.pass(0);
+    refuse(cluster.world.socket, 2, "invalid_sdp");
+    expect(cluster.room.participants[0]?.publications[0]?.mediaTrack).toBe(before);
+    await cluster.run(3000);
+    expect(cluster.phases.slice(2)).toEqual(["restarting zurich", "connected zurich"]);
+    expect(cluster.world.socket.sentOf("hello")[0]?.replaces).toBe("p-me-1");
+    expect(cluster.world.peerConnections.map(({ signalingState }) => signalingState)).toEqual(["closed", "stable"]);
+  });
+
+  test("that is refused to the new stay too ends the call: it would be the same for ever", async () => {
+    const cluster = await refused("invalid_sdp");
+    await cluster.run(10_000);
+    expect(cluster.room.state).toMatchObject({ phase: "ended", reason: "fault" });
+    expect(cluster.world.peerConnections).toHaveLength(2);
+  });
+
+  test("that was answered or sent again is of no concern any more", async () => {
+    const cluster = await joined();
+    refuse(cluster.world.socket, 1, "invalid_sdp");
+    await cluster.run(5000);
+    expect(cluster.phases).toHaveLength(2);
   });
 });
 

@@ -4,10 +4,12 @@ import type { Cancel, Environment } from "./environment";
 import type { LocalParticipant } from "./local";
 import type {
   Code,
+  GuestToken,
   LeaveReason,
   Participant,
   ParticipantId,
   PopEntry,
+  PopId,
   ServerMessage,
   Source,
   Tile,
@@ -23,6 +25,7 @@ import {
   type ReconnectEvent,
   type ReconnectState,
 } from "./reconnect";
+import { RoomToken } from "./room-token";
 import {
   Roster,
   successors,
@@ -64,9 +67,12 @@ export interface RoomEvents {
 export interface RoomOptions {
   room: string;
   name: string;
-  token: string;
+  /** What a door gave to a guest is renewed for as long as the call lasts; a token from elsewhere is used as it is. */
+  token: string | GuestToken;
   /** Every PoP, best first. */
   pops: readonly PopEntry[];
+  /** Ranks them anew, `current` first unless another is clearly better. Asked when the network changes. */
+  rank?: (current: PopId) => Promise<readonly PopEntry[]>;
   /** Who we are, with the devices that are on already. */
   local: LocalParticipant;
 }
@@ -79,8 +85,13 @@ export class Room extends Emitter<RoomEvents> {
   readonly local: LocalParticipant;
   readonly #environment: Environment;
   readonly #options: RoomOptions;
+  readonly #token: RoomToken;
   readonly #roster = new Roster();
   #state: ReconnectState = IDLE;
+  /** Every PoP heard of, in the newest order. */
+  #pops: readonly PopEntry[];
+  #rankWanted = false;
+  #ranking = false;
   /** The stay whose media flows, and the one that is to take its place. */
   #current: Session | undefined;
   #next: Session | undefined;
@@ -98,14 +109,17 @@ export class Room extends Emitter<RoomEvents> {
     super();
     this.#environment = environment;
     this.#options = options;
+    this.#pops = options.pops;
+    const { room, name, token } = options;
+    this.#token = new RoomToken(environment, token, { room, name }, () => this.#doors);
     this.local = options.local;
     this.local.on("changed", () => this.emit("changed"));
     this.local.on("mediaDevicesError", (source, error) => this.emit("mediaDevicesError", source, error));
-    this.#stopWatchingNetwork = environment.onNetworkChange(() => this.#advance({ type: "networkChanged" }));
+    this.#stopWatchingNetwork = environment.onNetworkChange(() => this.#onNetworkChange());
   }
 
   join(): void {
-    this.#advance({ type: "join", ranking: this.#options.pops.map((pop) => pop.id) });
+    this.#advance({ type: "join", ranking: this.#pops.map((pop) => pop.id) });
   }
 
   leave(): void {
@@ -133,7 +147,7 @@ export class Room extends Emitter<RoomEvents> {
 
   /** The PoP in use or being tried. */
   get pop(): PopEntry | undefined {
-    return this.#options.pops.find((pop) => pop.id === this.#state.pop);
+    return this.#pops.find((pop) => pop.id === this.#state.pop);
   }
 
   get participants(): RemoteParticipant[] {
@@ -177,6 +191,12 @@ export class Room extends Emitter<RoomEvents> {
     return this.#current ?? this.#next;
   }
 
+  /** The PoP in use, then the others in their order. */
+  get #doors(): PopEntry[] {
+    const others = this.#pops.filter((pop) => pop !== this.pop);
+    return this.pop === undefined ? others : [this.pop, ...others];
+  }
+
   get #videoSlots(): number {
     const wanted = Math.max(this.#view.length, 1);
     return SLOT_STEPS.find((step) => step >= wanted) ?? SLOT_STEPS[SLOT_STEPS.length - 1] ?? wanted;
@@ -191,6 +211,33 @@ export class Room extends Emitter<RoomEvents> {
     for (const command of commands) this.#carryOut(command);
     if (state.phase === "connected") this.#handOver();
     this.#announce(before);
+  }
+
+  #onNetworkChange(): void {
+    this.#advance({ type: "networkChanged" });
+    this.#rankWanted = true;
+    if (!this.#ranking) void this.#rank();
+  }
+
+  /** On another network another PoP may be the nearest. Asks once at a time, anew if the network changes meanwhile. */
+  async #rank(): Promise<void> {
+    const { rank } = this.#options;
+    this.#ranking = true;
+    while (this.#rankWanted && this.#state.pop !== undefined && this.#state.phase !== "ended") {
+      const current = this.#state.pop;
+      this.#rankWanted = false;
+      // Without an answer the order stays as it is, as with one that is meant for another network or another PoP.
+      const ranked = await rank?.(current).catch(() => undefined);
+      if (ranked !== undefined && !this.#rankWanted && this.#state.pop === current) this.#onRanked(ranked);
+    }
+    this.#ranking = false;
+  }
+
+  #onRanked(ranked: readonly PopEntry[]): void {
+    const ranking = ranked.map((pop) => pop.id);
+    // The PoP in use need not be among them.
+    this.#pops = [...ranked, ...this.#pops.filter((pop) => !ranking.includes(pop.id))];
+    this.#advance({ type: "ranked", ranking });
   }
 
   #setWake(wakeAtMs: number | undefined, nowMs: number): void {
@@ -220,7 +267,7 @@ export class Room extends Emitter<RoomEvents> {
       this.#current?.resume();
       return;
     }
-    const pop = this.#options.pops.find((candidate) => candidate.id === popId);
+    const pop = this.#pops.find((candidate) => candidate.id === popId);
     if (pop === undefined) return;
     this.#next?.close();
     const next = this.#newSession(pop);
@@ -235,7 +282,7 @@ export class Room extends Emitter<RoomEvents> {
   }
 
   #newSession(pop: PopEntry): Session {
-    const { room, name, token } = this.#options;
+    const { room, name } = this.#options;
     // What an earlier stay still says must not be taken for news of the present one.
     const ifActive =
       <Arguments extends unknown[]>(handle: (...args: Arguments) => void) =>
@@ -244,14 +291,14 @@ export class Room extends Emitter<RoomEvents> {
       };
     const session: Session = new Session(
       this.#environment,
-      { pop, token, room, name, videoSlots: this.#videoSlots },
+      { pop, token: this.#token, room, name, videoSlots: this.#videoSlots },
       {
         welcomed: ifActive((welcome) => this.#onWelcome(welcome)),
         message: ifActive((message) => this.#onMessage(message)),
         closed: (closed) => (this.#active === session ? this.#onClosed(closed) : this.#onEarlierClosed()),
         media: ifActive((media) => this.#advance(MEDIA_EVENTS[media])),
         stats: ifActive((stats) => this.#onStats(stats)),
-        broken: ifActive(() => this.#advance({ type: "failed", failure: { kind: "fatal", reason: "fault" } })),
+        broken: ifActive(() => this.#advance({ type: "broken" })),
         expectsMedia: () => this.#expectsMedia(),
       },
     );
@@ -286,6 +333,7 @@ export class Room extends Emitter<RoomEvents> {
     this.#current?.close();
     this.#next = this.#current = undefined;
     this.#stopWatchingNetwork();
+    this.#token.stop();
     this.local.stop();
   }
 

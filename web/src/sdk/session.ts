@@ -2,6 +2,7 @@ import type { Cancel, Environment } from "./environment";
 import { Peer } from "./peer";
 import type {
   ClientMessage,
+  Code,
   Hello,
   OfferedTrack,
   PopEntry,
@@ -12,6 +13,7 @@ import type {
   TrackId,
   Welcome,
 } from "./protocol.gen";
+import type { RoomToken } from "./room-token";
 import { Signalling, type Closed } from "./signalling";
 import { observe, type StallState } from "./stall";
 import { sample, type ConnectionStats, type Totals } from "./stats";
@@ -24,6 +26,8 @@ const CLOSE_WATCH_MS = 100;
 const STATS_MS = 950;
 /** How long ICE may be disconnected before it is restarted: it often comes back by itself. */
 const ICE_PATIENCE_MS = 2000;
+/** When to send an offer again that came too soon after others, in milliseconds. */
+const OFFER_AGAIN_MS = 2000;
 
 export interface SessionHandlers {
   welcomed(welcome: Welcome): void;
@@ -31,6 +35,7 @@ export interface SessionHandlers {
   closed(closed: Closed): void;
   media(media: "up" | "lost" | "unknown"): void;
   stats(stats: ConnectionStats): void;
+  /** Browser or node refused a session description: nothing will come of this connection. */
   broken(error: unknown): void;
   /** Whether something should be arriving now, so that silence is a loss. */
   expectsMedia(): boolean;
@@ -38,7 +43,7 @@ export interface SessionHandlers {
 
 export interface SessionOptions {
   pop: PopEntry;
-  token: string;
+  token: RoomToken;
   room: string;
   name: string;
   videoSlots: number;
@@ -63,6 +68,7 @@ export class Session {
   #totals: Totals | undefined;
   #cancelSample: Cancel | undefined;
   #cancelIcePatience: Cancel | undefined;
+  #cancelOffer: Cancel | undefined;
   #closed = false;
 
   constructor(environment: Environment, options: SessionOptions, handlers: SessionHandlers) {
@@ -140,6 +146,7 @@ export class Session {
     this.#closed = true;
     this.#cancelSample?.();
     this.#cancelIcePatience?.();
+    this.#cancelOffer?.();
     this.#signalling?.close();
     this.peer.close();
   }
@@ -152,7 +159,7 @@ export class Session {
     this.#signalling?.close();
     this.#signalling = new Signalling(
       this.#environment,
-      { door: this.pop.url, token: this.#options.token, hello },
+      { door: this.pop.url, token: this.#options.token.value, hello },
       {
         opened,
         message: (message) => this.#receive(message),
@@ -175,6 +182,9 @@ export class Session {
       case "slots":
         this.#slots = message.slots;
         break;
+      case "error":
+        if (message.revision !== undefined) this.#onOfferRefused(message.revision, message.code, message.detail);
+        break;
       default:
     }
     this.#handlers.message(message);
@@ -191,6 +201,19 @@ export class Session {
     if (this.#view.length > 0) this.send({ type: "view", tiles: this.#view });
     this.#handlers.welcomed(welcome);
     this.#sampleSoon();
+  }
+
+  /** There will be no answer to that offer. */
+  #onOfferRefused(revision: number, code: Code, detail: string): void {
+    if (revision !== this.peer.unanswered) return;
+    if (code !== "rate_limited") {
+      this.#handlers.broken(new Error(detail));
+      return;
+    }
+    this.#cancelOffer = this.#environment.after(OFFER_AGAIN_MS, () => {
+      // Another socket may have carried it again meanwhile.
+      if (revision === this.peer.unanswered) this.peer.offerAgain();
+    });
   }
 
   #onClosed(closed: Closed): void {

@@ -16,6 +16,7 @@ export const ZURICH: PopEntry = {
   rtt_ms: 18,
   rtt_source: "measured",
   load: 0.1,
+  load_cost_ms: 0,
   state: "ready",
 };
 

@@ -62,6 +62,25 @@ async function join(world: World) {
   });
 }
 
+describe("a call", () => {
+  test("asks for the nearest place again on another network, and says where it is", async () => {
+    const { world } = await open();
+    await join(world);
+    const asked: string[] = [];
+    const answer = world.onFetch;
+    world.onFetch = (url, init) => {
+      asked.push(url);
+      return answer(url, init);
+    };
+    await act(async () => {
+      world.changeNetwork();
+      await world.pass(100);
+    });
+    expect(asked.filter((url) => url.includes("/v1/pops"))).toEqual(["https://zurich.example.org/v1/pops?current=zurich"]);
+    expect(screen.getByRole("figure", { name: "Ana" })).toBeDefined();
+  });
+});
+
 describe("a room's link", () => {
   test("leads to the preview, and from there into the call and out again", async () => {
     const { world, container } = await open();
@@ -112,4 +131,38 @@ describe("a room's link", () => {
     });
     expect(screen.getByRole("heading", { name: "The room is full" })).toBeDefined();
   });
+
+  test("goes on connecting while every door is asked too often, and in the end says so", async () => {
+    const { world, asked } = await crowd();
+    expect(asked).toHaveLength(1);
+    expect(screen.getByRole("button", { name: "Leave" })).toBeDefined();
+    await act(() => world.pass(20_000));
+    expect(screen.getByRole("heading", { name: "Too many people are joining from your network" })).toBeDefined();
+    expect(screen.getByRole("button", { name: "Rejoin" })).toBeDefined();
+  });
+
+  test("can be left while every door is asked too often", async () => {
+    const { world, asked } = await crowd();
+    await userEvent.click(screen.getByRole("button", { name: "Leave" }));
+    await act(() => world.pass(60_000));
+    expect(screen.getByRole("heading", { name: "You left the call" })).toBeDefined();
+    expect(asked).toHaveLength(1);
+  });
 });
+
+/** Someone joins where too many do; the requests for a token as they come. */
+async function crowd() {
+  const { world } = await open();
+  const asked: string[] = [];
+  const answer = world.onFetch;
+  world.onFetch = async (url, init) => {
+    if (!url.includes("/guests")) return await answer(url, init);
+    asked.push(url);
+    const limited = { code: "rate_limited", status: 429, detail: "Slower." };
+    return Response.json(limited, { status: 429, headers: { "retry-after": "8" } });
+  };
+  await userEvent.type(screen.getByLabelText("Your name"), "Maya");
+  await userEvent.click(screen.getByRole("button", { name: "Join" }));
+  await act(() => world.pass(100));
+  return { world, asked };
+}

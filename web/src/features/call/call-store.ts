@@ -2,12 +2,13 @@ import type { Services } from "@/app/services";
 import { cityOf } from "@/lib/words";
 import {
   DoorRefusal,
+  obtainGuestToken,
   publicationFor,
-  requestGuestToken,
   Room,
   type EndReason,
+  type GuestToken,
   type LocalParticipant,
-  type ProbedPop,
+  type PopEntry,
   type RemoteParticipant,
   type Tile,
 } from "@/sdk";
@@ -28,6 +29,8 @@ export class CallStore implements CallActions {
   readonly #name: string;
   readonly #local: LocalParticipant;
   readonly #listeners = new Set<() => void>();
+  /** Aborted when the call ends without a room: nobody waits for a token any more. */
+  readonly #joining = new AbortController();
   #room: Room | undefined;
   /** Why there never was a room. */
   #failure: EndReason | undefined;
@@ -46,11 +49,11 @@ export class CallStore implements CallActions {
   async join(): Promise<void> {
     try {
       const { pops } = await this.#services.nearest.find();
-      const { token, door } = await this.#token(pops);
+      const guest = { room: this.#roomName, name: this.#name };
+      const { token, pop } = await obtainGuestToken(this.#services.environment, pops, guest, this.#joining.signal);
       if (this.#failure !== undefined) return;
       // The door that gave the token is alive: the others follow in their order.
-      const ranked = [door, ...pops.filter((pop) => pop !== door)];
-      this.#enter(token, ranked);
+      this.#enter(token, [pop, ...pops.filter((other) => other !== pop)]);
     } catch (error) {
       this.#end(reasonOf(error));
     }
@@ -88,25 +91,13 @@ export class CallStore implements CallActions {
     else this.#room.leave();
   }
 
-  /** A guest token from the best PoP that gives one. A refusal is final; silence is not. */
-  async #token(pops: readonly ProbedPop[]): Promise<{ token: string; door: ProbedPop }> {
-    for (const door of pops) {
-      try {
-        const { token } = await requestGuestToken(this.#services.environment, door.url, this.#roomName, this.#name);
-        return { token, door };
-      } catch (error) {
-        if (error instanceof DoorRefusal && error.status < 500) throw error;
-      }
-    }
-    throw new Error("No door gave a token.");
-  }
-
-  #enter(token: string, pops: ProbedPop[]): void {
+  #enter(token: GuestToken, pops: PopEntry[]): void {
     const room = new Room(this.#services.environment, {
       room: this.#roomName,
       name: this.#name,
       token,
       pops,
+      rank: async (current) => (await this.#services.nearest.findAgain(current)).pops,
       local: this.#local,
     });
     this.#room = room;
@@ -116,7 +107,9 @@ export class CallStore implements CallActions {
   }
 
   #end(reason: EndReason): void {
-    this.#failure = reason;
+    // What still fails after leaving is no news.
+    this.#failure ??= reason;
+    this.#joining.abort();
     this.#local.stop();
     this.#refreshSoon();
   }
@@ -199,7 +192,8 @@ function reasonOf(error: unknown): EndReason {
   if (!(error instanceof DoorRefusal)) return "unreachable";
   switch (error.code) {
     case "room_full":
-      return "room_full";
+    case "rate_limited":
+      return error.code;
     case "unauthorized":
     case "forbidden":
     case "origin_not_allowed":

@@ -1,4 +1,4 @@
-import { discover, type Discovery, type Environment } from "@/sdk";
+import { discover, type Discovery, type Environment, type PopId } from "@/sdk";
 import { store, stored } from "@/lib/stored";
 
 /** How long a ranking is good for. */
@@ -35,22 +35,26 @@ export class Nearest {
   find(): Promise<Discovery> {
     const now = this.#environment.now();
     if (this.#search === undefined || this.#state.phase === "unreachable" || now - this.#search.startedMs > FRESH_MS) {
-      this.#search = { promise: this.#look(), startedMs: now };
+      return this.findAgain();
     }
     return this.#search.promise;
   }
 
-  /** Looks anew: on another network another PoP may be the nearest. */
-  findAgain(): Promise<Discovery> {
-    this.#search = undefined;
-    return this.find();
+  /**
+   * Looks anew: on another network another PoP may be the nearest. `current`, the PoP in use, stays first unless another
+   * is clearly better.
+   */
+  findAgain(current?: PopId): Promise<Discovery> {
+    this.#search = { promise: this.#look(current), startedMs: this.#environment.now() };
+    return this.#search.promise;
   }
 
-  async #look(): Promise<Discovery> {
+  async #look(current: PopId | undefined): Promise<Discovery> {
     if (this.#state.phase === "unreachable") this.#set({ phase: "looking" });
     try {
       const known = stored("doors")?.split(" ") ?? [];
-      const discovery = await discover(this.#environment, { origin: this.#origin, known, asIf: this.asIf });
+      const options = { origin: this.#origin, known, current, asIf: this.asIf };
+      const discovery = await discover(this.#environment, options);
       store("doors", discovery.pops.map((pop) => pop.url).join(" "));
       this.#set({ phase: "found", discovery });
       return discovery;
