@@ -111,6 +111,13 @@ function firstOf(otherMs: number, presentMs: number): string | undefined {
   return rank([pop("other", { measuredMs: otherMs }), pop("present", { measuredMs: presentMs })], "present")[0]?.id;
 }
 
+test("the present PoP is measured too, however far down the list it stands", async () => {
+  const five = ["a", "b", "c", "d", "e"].map((id) => pop(id));
+  const world = worldOf(five, { a: 20, b: 30, c: 30, d: 30, e: 21 });
+  const { pops } = await found(world, { origin: "https://a.example.org", current: "e" });
+  expect(pops[0]?.id).toBe("e");
+});
+
 describe("ranking", () => {
   test("keeps the present PoP unless another is better by 10 ms and by 15 % of what the present one costs", () => {
     expect(firstOf(31, 40)).toBe("present");

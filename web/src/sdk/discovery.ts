@@ -47,7 +47,9 @@ export async function discover(environment: Environment, options: DiscoveryOptio
   const { current, asIf } = options;
   const query = queryOf({ "as-if": asIf });
   const { door, list } = await firstAnswer(environment, options, queryOf({ "as-if": asIf, current }));
-  const candidates = list.pops.filter((pop) => pop.state === "ready").slice(0, MAX_PROBED);
+  const ready = list.pops.filter((pop) => pop.state === "ready");
+  // The one in use is measured in any case: it is what the others are compared with.
+  const candidates = ready.filter((pop, place) => place < MAX_PROBED || pop.id === current);
   const measured = await probeAll(environment, candidates, query);
   void report(environment, door, query, measured);
   const probed = list.pops.map((pop): ProbedPop => ({ ...pop, measuredMs: measured.get(pop.id)?.fastestMs }));

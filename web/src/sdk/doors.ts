@@ -61,7 +61,7 @@ export function jsonPost(body: unknown, headers: Record<string, string> = {}): R
 async function refusalOf(response: Response): Promise<DoorRefusal> {
   const problem = (await response.json().catch(() => undefined)) as Partial<Problem> | undefined;
   const refused = {
-    code: problem?.code ?? "unavailable",
+    code: problem?.code ?? (response.status === 429 ? "rate_limited" : "unavailable"),
     status: response.status,
     detail: problem?.detail ?? `The door answered with status ${response.status}.`,
   };

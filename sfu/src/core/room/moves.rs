@@ -16,6 +16,10 @@ use super::{At, ClientKey, Effect, Room, TrackKey};
 
 /// How long after its connection stands a stay takes over whether or not its pictures have come.
 const TAKE_OVER_WITHIN: Duration = Duration::from_secs(1);
+/// How long after that peers are waited for that have not told who is there: in a room opened for this stay they are asked
+/// when it joins, some round trips to the client before. One that is silent still is dead: often the one that is moved away
+/// from.
+const TOLD_WITHIN: Duration = Duration::from_millis(250);
 
 impl Room {
     /// Whose place a newcomer takes: a stay of the same person, or one that a peer may still tell of.
@@ -69,8 +73,9 @@ impl Room {
         let Some(since) = receiver.connected_since else { return false };
         let mut tracks = member.tracks.iter().map(|track| &self.publications[track.0]);
         let sends = tracks.all(|publication| publication.muted || publication.last_packet.is_some());
-        let has_media = sends && self.every_peer_has_told() && receiver.has_its_pictures();
-        has_media || now.saturating_duration_since(since) >= TAKE_OVER_WITHIN
+        let connected_for = now.saturating_duration_since(since);
+        let is_told = connected_for >= TOLD_WITHIN || self.every_peer_has_told();
+        (sends && is_told && receiver.has_its_pictures()) || connected_for >= TAKE_OVER_WITHIN
     }
 
     /// `id` takes the place that it stands by for.

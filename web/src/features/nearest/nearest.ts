@@ -16,6 +16,8 @@ export class Nearest {
   readonly asIf: string | undefined;
   readonly #listeners = new Set<() => void>();
   #state: NearestState = { phase: "looking" };
+  /** How many searches were begun: what an earlier one finds later is out of date. */
+  #searches = 0;
   #search: { promise: Promise<Discovery>; startedMs: number } | undefined;
 
   constructor(environment: Environment, origin: string, asIf: string | undefined) {
@@ -50,16 +52,17 @@ export class Nearest {
   }
 
   async #look(current: PopId | undefined): Promise<Discovery> {
+    const nth = ++this.#searches;
     if (this.#state.phase === "unreachable") this.#set({ phase: "looking" });
     try {
       const known = stored("doors")?.split(" ") ?? [];
       const options = { origin: this.#origin, known, current, asIf: this.asIf };
       const discovery = await discover(this.#environment, options);
       store("doors", discovery.pops.map((pop) => pop.url).join(" "));
-      this.#set({ phase: "found", discovery });
+      if (nth === this.#searches) this.#set({ phase: "found", discovery });
       return discovery;
     } catch (error) {
-      this.#set({ phase: "unreachable" });
+      if (nth === this.#searches) this.#set({ phase: "unreachable" });
       throw error;
     }
   }

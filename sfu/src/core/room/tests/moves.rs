@@ -170,6 +170,22 @@ fn who_tries_two_points_of_presence_at_a_time_is_there_once() {
 }
 
 #[test]
+fn a_dead_node_is_not_waited_for() {
+    let mut cluster = Cluster::new(&["panama", "zurich", "singapore"]);
+    cluster.join(1, BEN, "ben");
+    let panama: NodeId = "panama".parse().expect("valid");
+    // Singapore has heard that panama has the room, and panama says nothing any more.
+    cluster.nodes[2].room.peer_opened(&panama);
+    cluster.nodes[1].signals.clear();
+    cluster.come_in(2, ANA_AGAIN, joining("ana2", "ana", Some("ana")));
+    cluster.connect(2, ANA_AGAIN);
+    cluster.run(Duration::from_millis(100));
+    assert_eq!(cluster.moves_told(1, BEN), [], "panama may be far away");
+    cluster.run(Duration::from_millis(300));
+    assert_eq!(cluster.moves_told(1, BEN), moved("ana2", "ana"));
+}
+
+#[test]
 fn a_stay_is_found_by_one_that_opens_the_room_for_its_sake() {
     let mut cluster = Cluster::new(&["panama", "zurich"]);
     cluster.join(0, ANA, "ana");
