@@ -233,7 +233,8 @@ async fn keep_alive(out: &mpsc::Sender<Message>) -> Close {
 /// Tells the client why a message was refused. If its queue is full it learns from the close that follows.
 fn refuse(door: &Door, out: &mpsc::Sender<Message>, refusal: &Refusal, fatal: bool) {
     door.metrics.count_refusal(refusal.code());
-    let message = ServerMessage::Error { code: refusal.code(), detail: refusal.detail().to_owned(), fatal, revision: None };
+    let message =
+        ServerMessage::Error { code: refusal.code(), detail: refusal.detail().to_owned(), fatal, revision: None };
     let _ = queue(out, &message);
 }
 

@@ -384,7 +384,8 @@ impl Script {
     ) {
         let _ = self.log.send(Heard::Session(session.clone()));
         let Some((participant, resumed)) = self.admit(&session) else {
-            let gone = ServerMessage::Error { code: Code::SessionGone, detail: "gone".into(), fatal: true, revision: None };
+            let gone =
+                ServerMessage::Error { code: Code::SessionGone, detail: "gone".into(), fatal: true, revision: None };
             let _ = sender.send(&gone).await;
             return sender.finish().await;
         };
@@ -435,9 +436,12 @@ impl Script {
 
     fn reply(&self, participant: &ParticipantId, message: ClientMessage) -> Option<ServerMessage> {
         match message {
-            ClientMessage::Offer { sdp, .. } if sdp.contains("a=broken") => {
-                Some(ServerMessage::Error { code: Code::InvalidSdp, detail: "broken".into(), fatal: false, revision: None })
-            }
+            ClientMessage::Offer { sdp, .. } if sdp.contains("a=broken") => Some(ServerMessage::Error {
+                code: Code::InvalidSdp,
+                detail: "broken".into(),
+                fatal: false,
+                revision: None,
+            }),
             ClientMessage::Offer { revision, .. } => Some(ServerMessage::Answer { revision, sdp: ANSWER.into() }),
             ClientMessage::Ping { id } => Some(ServerMessage::Pong { id }),
             ClientMessage::Leave => {

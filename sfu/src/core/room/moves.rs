@@ -122,8 +122,7 @@ impl Room {
 
     /// Whoever shows `from` shows `to`, in the same slot and in the same place of their view.
     fn hand_track_over(&mut self, from: TrackKey, to: TrackKey) {
-        let (old, new): (TrackId, TrackId) =
-            (self.publications[from.0].id.clone(), self.publications[to.0].id.clone());
+        let (old, new): (TrackId, TrackId) = (self.publications[from.0].id.clone(), self.publications[to.0].id.clone());
         for receiver in self.receivers.values_mut() {
             receiver.show_instead(&old, &new);
         }

@@ -137,7 +137,8 @@ impl Room {
         let opens = kind == Kind::Audio || (starts_keyframe && is_newest);
         let mut late = 0;
         for subscriber in &publication.subscribers {
-            let Some(receiver) = receivers.get_mut(&subscriber.client).filter(|receiver| receiver.is_connected()) else {
+            let Some(receiver) = receivers.get_mut(&subscriber.client).filter(|receiver| receiver.is_connected())
+            else {
                 continue;
             };
             let Some(slot) = receiver.slots_mut(subscriber.kind).get_mut(subscriber.slot) else { continue };

@@ -62,7 +62,8 @@ fn what_a_picture_takes_is_known_elsewhere_before_it_is_asked_for() {
             cluster.settle();
         }
         let camera = cluster.nodes[1].room.publications.iter().find(|(_, p)| p.kind() == Kind::Video);
-        let told: Vec<u32> = camera.map(|(_, p)| p.layers.iter().map(|layer| layer.told_kbps).collect()).expect("there");
+        let told: Vec<u32> =
+            camera.map(|(_, p)| p.layers.iter().map(|layer| layer.told_kbps).collect()).expect("there");
         assert!(told.iter().all(|kbps| (400..700).contains(kbps)), "{told:?} kbit/s, 2160 bytes 30 times a second");
     }
 }
