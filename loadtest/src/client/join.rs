@@ -109,16 +109,17 @@ impl Doors {
     async fn nearest<'a>(&self, list: &'a PopList) -> anyhow::Result<(&'a PopEntry, Vec<Measurement>)> {
         let candidates: Vec<_> = list.pops.iter().filter(|pop| pop.state == PopState::Ready).take(MAX_PROBED).collect();
         let (answers, failures) = self.probe_all(&candidates).await;
-        let mut reached: Vec<_> =
-            candidates.into_iter().zip(&answers).filter(|(_, of)| of.fastest().is_some()).collect();
-        reached.sort_by_key(|(_, answers)| answers.fastest());
-        let Some((nearest, _)) = reached.first() else {
+        let probed = || candidates.iter().zip(&answers);
+        let cost_ms = |(pop, answers): (&&'a PopEntry, &Answers)| {
+            Some((answers.fastest()?.as_secs_f64() * 1e3 + pop.load_cost_ms, *pop))
+        };
+        let Some((_, nearest)) = probed().filter_map(cost_ms).min_by(|(one, _), (other, _)| one.total_cmp(other)) else {
             bail!("no PoP answered its probes ({})", failures.join("; "));
         };
-        let measured = |(pop, answers): &(&PopEntry, &Answers)| {
+        let measured = |(pop, answers): (&&PopEntry, &Answers)| {
             Some(Measurement { pop: pop.id.clone(), rtt_ms: answers.round_trip()?.as_secs_f64() * 1e3 })
         };
-        Ok((nearest, reached.iter().filter_map(measured).collect()))
+        Ok((nearest, probed().filter_map(measured).collect()))
     }
 
     /// Probes in parallel; ends soon after the fastest is done, since whoever is slower by then is not the nearest.
