@@ -2,11 +2,11 @@ import { describe, expect, test } from "vitest";
 
 import { discover, rank, type ProbedPop } from "./discovery";
 import type { PopEntry } from "./protocol.gen";
+import { popEntry } from "./testing/pop-entry";
 import { World } from "./testing/world";
 
-function pop(id: string, changes: Partial<ProbedPop> = {}): ProbedPop {
-  const url = `https://${id}.example.org`;
-  return { id, region: id, url, rtt_ms: 50, rtt_source: "geography", load: 0, load_cost_ms: 0, state: "ready", ...changes };
+function pop(id: string, { measuredMs, ...changes }: Partial<ProbedPop> = {}): ProbedPop {
+  return { ...popEntry(id, { rtt_ms: 50, rtt_source: "geography", ...changes }), measuredMs };
 }
 
 /** A world in which each door answers after its round trip; those not named are dead. */

@@ -1,20 +1,12 @@
 import { describe, expect, test } from "vitest";
 
 import { DoorRefusal } from "./doors";
-import type { Code, GuestToken, PopEntry } from "./protocol.gen";
+import type { Code, GuestToken } from "./protocol.gen";
 import { obtainGuestToken, RoomToken } from "./room-token";
+import { popEntry } from "./testing/pop-entry";
 import { World } from "./testing/world";
 
-const POPS: PopEntry[] = ["zurich", "panama"].map((id) => ({
-  id,
-  region: id,
-  url: `https://${id}.example.org`,
-  rtt_ms: 10,
-  rtt_source: "measured",
-  load: 0,
-  load_cost_ms: 0,
-  state: "ready",
-}));
+const POPS = [popEntry("zurich"), popEntry("panama")];
 
 function refusal(code: Code, status: number, headers: Record<string, string> = {}): Response {
   return Response.json({ code, status, detail: "No." }, { status, headers });

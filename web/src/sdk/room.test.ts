@@ -4,21 +4,13 @@ import { LocalParticipant } from "./local";
 import type { ClientMessage, Code, Participant, PopEntry, ServerMessage } from "./protocol.gen";
 import { Room, type RoomOptions } from "./room";
 import { publicationFor } from "./roster";
+import { popEntry } from "./testing/pop-entry";
 import type { ScriptedSocket } from "./testing/world";
 import { settled, World } from "./testing/world";
 
 const ROUND_TRIP_MS = 20;
 
-const POPS: PopEntry[] = ["zurich", "panama"].map((id) => ({
-  id,
-  region: id,
-  url: `https://${id}.example.org`,
-  rtt_ms: 10,
-  rtt_source: "measured",
-  load: 0,
-  load_cost_ms: 0,
-  state: "ready",
-}));
+const POPS = [popEntry("zurich"), popEntry("panama")];
 
 const ANA: Participant = {
   id: "p-ana",

@@ -6,19 +6,10 @@ import type { ReactNode } from "react";
 import { App } from "@/app/app";
 import type { Services } from "@/app/services";
 import { Nearest } from "@/features/nearest/nearest";
-import type { PopEntry } from "@/sdk";
+import { popEntry } from "@/sdk/testing/pop-entry";
 import { World } from "@/sdk/testing/world";
 
-export const ZURICH: PopEntry = {
-  id: "zurich",
-  region: "Zurich, Switzerland",
-  url: "https://zurich.example.org",
-  rtt_ms: 18,
-  rtt_source: "measured",
-  load: 0.1,
-  load_cost_ms: 0,
-  state: "ready",
-};
+export const ZURICH = popEntry("zurich", { region: "Zurich, Switzerland", rtt_ms: 18, load: 0.1 });
 
 /** Doors that answer at once, and a world whose time the test moves. */
 export function services(changes: Partial<Services> = {}): Services & { environment: World } {
