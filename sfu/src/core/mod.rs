@@ -12,6 +12,7 @@
 //! | [`capture_clock`] | when something was captured, on this node's clock                                   |
 //! | [`bitrate`]       | how much flows                                                                      |
 //! | [`demux`]         | which client a datagram is of                                                       |
+//! | [`egress`]        | the bytes of a packet that goes to a client, and what the client says of it         |
 //! | [`allowance`]     | how often a client may do what costs much                                           |
 //! | [`contained`]     | a boundary around parsers of other crates                                           |
 
@@ -22,6 +23,7 @@ pub mod bitrate;
 pub mod capture_clock;
 pub mod contained;
 pub mod demux;
+pub mod egress;
 pub mod keyframes;
 pub mod red;
 pub mod rewrite;

@@ -1,0 +1,24 @@
+//! Egress: what becomes of a packet on its way to one client. Sans-IO: bytes and the time in, datagrams out.
+//!
+//! str0m negotiates, connects and takes media in; what goes out by the thousand a second does not pass through it: its send
+//! path costs several times what sealing and sending do.
+//!
+//! | module            | part                                                             |
+//! |-------------------|------------------------------------------------------------------|
+//! | [`tap`]           | the keys, copied where str0m's DTLS exports them                 |
+//! | [`keys`]          | session keys from them                                           |
+//! | [`numbers`]       | sequence numbers, each handed out once                           |
+//! | [`header`]        | RTP headers as they are written                                  |
+//! | [`seal`]          | sealing RTP and RTCP in place                                    |
+//! | [`sender_report`] | which timestamp was captured when                                |
+//! | [`open`]          | opening RTCP                                                     |
+//! | [`reports`]       | what a client says of what it is sent                            |
+
+pub mod header;
+pub mod keys;
+pub mod numbers;
+pub mod open;
+pub mod reports;
+pub mod seal;
+pub mod sender_report;
+pub mod tap;

@@ -1,0 +1,176 @@
+//! Opening: what a client says by RTCP of the streams that it is sent. str0m opens everything too, for what it takes in; of
+//! streams that it does not know it would tell nobody.
+
+use std::fmt;
+
+use aws_lc_rs::{
+    aead::{Aad, Nonce},
+    constant_time::verify_slices_are_equal,
+};
+
+use super::{
+    keys::{MasterKey, Traffic},
+    seal::{
+        Cipher, ENCRYPTED, GCM_TAG_BYTES, RTCP_CLEAR_BYTES, SHA1_TAG_BYTES, Unsealed, counter, encrypt, rtcp_nonce,
+        tag_sha1,
+    },
+};
+
+/// Bytes of the word behind an RTCP packet.
+const WORD_BYTES: usize = 4;
+/// How far behind the newest a packet may come.
+const WINDOW: u32 = 64;
+
+/// Opens the RTCP packets of one client.
+pub struct Opener {
+    cipher: Cipher,
+    seen: Seen,
+}
+
+/// Says nothing of the keys.
+impl fmt::Debug for Opener {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Opener").field("seen", &self.seen).finish_non_exhaustive()
+    }
+}
+
+/// Which packets have come: a bit for each of the last 64 (RFC 3711 section 3.3.2).
+#[derive(Debug, Default, Clone, Copy)]
+struct Seen {
+    /// One more than the newest index.
+    next: u32,
+    /// The lowest bit is the newest.
+    bits: u64,
+}
+
+impl Opener {
+    /// With the keys derived from `master`, the client's own.
+    ///
+    /// # Errors
+    /// The crypto library took the key for unusable.
+    pub fn new(master: &MasterKey) -> Result<Self, Unsealed> {
+        let cipher = Cipher::new(master.profile(), &master.session_keys(Traffic::Rtcp)?)?;
+        Ok(Self { cipher, seen: Seen::default() })
+    }
+
+    /// Opens an SRTCP packet in place: the compound packet that it was. None if it is not authentic, not encrypted, or has
+    /// come before.
+    pub fn open_rtcp<'p>(&mut self, packet: &'p mut [u8]) -> Option<&'p [u8]> {
+        let (length, index) = match &self.cipher {
+            Cipher::Gcm { .. } => self.open_gcm(packet)?,
+            Cipher::CounterMode { .. } => self.open_counter_mode(packet)?,
+        };
+        self.seen.take(index)?;
+        packet.get(..length)
+    }
+
+    /// The length of what was opened, and its index.
+    fn open_gcm(&self, packet: &mut [u8]) -> Option<(usize, u32)> {
+        let Cipher::Gcm { key, salt } = &self.cipher else { return None };
+        let (sealed, word) = packet.split_at_mut_checked(packet.len().checked_sub(WORD_BYTES)?)?;
+        let index = index_of(word)?;
+        let (clear, body) = sealed.split_at_mut_checked(RTCP_CLEAR_BYTES)?;
+        let ssrc = u32::from_be_bytes(clear.get(4..)?.try_into().ok()?);
+        let mut associated = [0; RTCP_CLEAR_BYTES + WORD_BYTES];
+        associated[..RTCP_CLEAR_BYTES].copy_from_slice(clear);
+        associated[RTCP_CLEAR_BYTES..].copy_from_slice(word);
+        let nonce = Nonce::assume_unique_for_key(rtcp_nonce(*salt, ssrc, index));
+        let length = body.len().checked_sub(GCM_TAG_BYTES)?;
+        key.open_in_place(nonce, Aad::from(associated), body).ok()?;
+        Some((RTCP_CLEAR_BYTES + length, index))
+    }
+
+    fn open_counter_mode(&self, packet: &mut [u8]) -> Option<(usize, u32)> {
+        let Cipher::CounterMode { key, auth, salt } = &self.cipher else { return None };
+        let (sealed, tag) = packet.split_at_mut_checked(packet.len().checked_sub(SHA1_TAG_BYTES)?)?;
+        verify_slices_are_equal(&tag_sha1(auth, &[sealed]), tag).ok()?;
+        let (sealed, word) = sealed.split_at_mut_checked(sealed.len().checked_sub(WORD_BYTES)?)?;
+        let index = index_of(word)?;
+        let (clear, body) = sealed.split_at_mut_checked(RTCP_CLEAR_BYTES)?;
+        let ssrc = u32::from_be_bytes(clear.get(4..)?.try_into().ok()?);
+        // In counter mode, to encrypt again is to decrypt.
+        encrypt(key, counter(*salt, ssrc, index.into()), body).ok()?;
+        Some((sealed.len(), index))
+    }
+}
+
+/// The index in the word behind a packet; none if that says that the packet is not encrypted.
+fn index_of(word: &[u8]) -> Option<u32> {
+    let word = u32::from_be_bytes(word.try_into().ok()?);
+    (word & ENCRYPTED != 0).then_some(word & !ENCRYPTED)
+}
+
+impl Seen {
+    fn take(&mut self, index: u32) -> Option<()> {
+        if index >= self.next {
+            self.bits = self.bits.checked_shl(index - self.next + 1).unwrap_or(0) | 1;
+            self.next = index + 1;
+            return Some(());
+        }
+        let behind = self.next - 1 - index;
+        let bit = 1u64.checked_shl(behind).filter(|_| behind < WINDOW)?;
+        let is_new = self.bits & bit == 0;
+        self.bits |= bit;
+        is_new.then_some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{
+        super::{
+            keys::{Profile, Role},
+            seal::Sealer,
+        },
+        *,
+    };
+
+    const PROFILES: [Profile; 3] = [Profile::AeadAes256Gcm, Profile::AeadAes128Gcm, Profile::Aes128CmSha1_80];
+
+    fn pair(profile: Profile) -> (Sealer, Opener) {
+        let exported: Vec<u8> = (0..120).collect();
+        let master = MasterKey::from_exported(profile, &exported, Role::Client).expect("long enough");
+        (Sealer::new(&master).expect("usable"), Opener::new(&master).expect("usable"))
+    }
+
+    fn sealed(sealer: &mut Sealer, packet: &[u8]) -> Vec<u8> {
+        let mut out = packet.to_vec();
+        sealer.seal_rtcp(&mut out, 0).expect("sealed");
+        out
+    }
+
+    #[test]
+    fn what_was_sealed_is_opened_once() {
+        for profile in PROFILES {
+            let (mut sealer, mut opener) = pair(profile);
+            let packet: Vec<u8> = (100..140).collect();
+            let late = sealed(&mut sealer, &packet);
+            for _ in 0..3 {
+                let mut arrived = sealed(&mut sealer, &packet);
+                let mut again = arrived.clone();
+                assert_eq!(opener.open_rtcp(&mut arrived), Some(&packet[..]), "{profile:?}");
+                assert_eq!(opener.open_rtcp(&mut again), None, "{profile:?}: it has come before");
+            }
+            assert_eq!(opener.open_rtcp(&mut late.clone()), Some(&packet[..]), "{profile:?}: late, but new");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_changed_or_made_up_is_not_opened(
+            place in 0usize..200, flip in 1u8.., made_up in prop::collection::vec(any::<u8>(), 0..80)
+        ) {
+            for profile in PROFILES {
+                let (mut sealer, mut opener) = pair(profile);
+                let mut arrived = sealed(&mut sealer, &[5; 40]);
+                let length = arrived.len();
+                arrived[place % length] ^= flip;
+                prop_assert_eq!(opener.open_rtcp(&mut arrived), None);
+                let mut made_up = made_up.clone();
+                prop_assert_eq!(opener.open_rtcp(&mut made_up), None);
+            }
+        }
+    }
+}
