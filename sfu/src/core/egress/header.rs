@@ -98,7 +98,7 @@ mod tests {
         let extensions = [
             Extension { id: 3, value: &[0x12, 0x34] },
             Extension { id: 4, value: b"v7" },
-            Extension { id: 1, value: &[0x80 | 20] },
+            Extension { id: 1, value: &[0x94] },
         ];
         let header =
             Header { payload_type: 96, marker: true, timestamp: 0xdead_beef, padded: false, extensions: &extensions };

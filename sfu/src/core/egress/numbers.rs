@@ -12,14 +12,19 @@ const MAX_INDEX: u64 = (1 << 48) - 1;
 /// The number of one packet of one stream, good for sealing one packet: it cannot be copied, and sealing takes it.
 #[derive(Debug)]
 pub struct PacketNumber {
-    pub(super) ssrc: u32,
-    pub(super) index: u64,
+    ssrc: u32,
+    index: u64,
 }
 
 impl PacketNumber {
     /// What stands in the packet's header.
     pub fn sequence(&self) -> u16 {
         self.index as u16
+    }
+
+    /// SSRC and index, and the number is used up.
+    pub(super) fn spend(self) -> (u32, u64) {
+        (self.ssrc, self.index)
     }
 
     /// The stream's SSRC.
@@ -37,7 +42,7 @@ pub struct Streams {
 impl Streams {
     /// The numbers of the stream `ssrc`; none if somebody has them already.
     pub fn begin(&mut self, ssrc: u32) -> Option<StreamNumbers> {
-        self.begun.insert(ssrc).then(|| StreamNumbers { ssrc, next: 0, used: [0; (WINDOW / WORD_BITS) as usize] })
+        self.begun.insert(ssrc).then_some(StreamNumbers { ssrc, next: 0, used: [0; (WINDOW / WORD_BITS) as usize] })
     }
 }
 

@@ -4,16 +4,13 @@
 use std::fmt;
 
 use aws_lc_rs::{
-    aead::{Aad, Nonce},
+    aead::{Aad, LessSafeKey, Nonce},
     constant_time::verify_slices_are_equal,
 };
 
 use super::{
     keys::{MasterKey, Traffic},
-    seal::{
-        Cipher, ENCRYPTED, GCM_TAG_BYTES, RTCP_CLEAR_BYTES, SHA1_TAG_BYTES, Unsealed, counter, encrypt, rtcp_nonce,
-        tag_sha1,
-    },
+    seal::{Cipher, CounterMode, ENCRYPTED, GCM_TAG_BYTES, RTCP_CLEAR_BYTES, SHA1_TAG_BYTES, Unsealed, rtcp_nonce},
 };
 
 /// Bytes of the word behind an RTCP packet.
@@ -57,41 +54,41 @@ impl Opener {
     /// come before.
     pub fn open_rtcp<'p>(&mut self, packet: &'p mut [u8]) -> Option<&'p [u8]> {
         let (length, index) = match &self.cipher {
-            Cipher::Gcm { .. } => self.open_gcm(packet)?,
-            Cipher::CounterMode { .. } => self.open_counter_mode(packet)?,
+            Cipher::Gcm { key, salt } => open_gcm(key, *salt, packet)?,
+            Cipher::CounterMode(cipher) => open_counter_mode(cipher, packet)?,
         };
         self.seen.take(index)?;
         packet.get(..length)
     }
+}
 
-    /// The length of what was opened, and its index.
-    fn open_gcm(&self, packet: &mut [u8]) -> Option<(usize, u32)> {
-        let Cipher::Gcm { key, salt } = &self.cipher else { return None };
-        let (sealed, word) = packet.split_at_mut_checked(packet.len().checked_sub(WORD_BYTES)?)?;
-        let index = index_of(word)?;
-        let (clear, body) = sealed.split_at_mut_checked(RTCP_CLEAR_BYTES)?;
-        let ssrc = u32::from_be_bytes(clear.get(4..)?.try_into().ok()?);
-        let mut associated = [0; RTCP_CLEAR_BYTES + WORD_BYTES];
-        associated[..RTCP_CLEAR_BYTES].copy_from_slice(clear);
-        associated[RTCP_CLEAR_BYTES..].copy_from_slice(word);
-        let nonce = Nonce::assume_unique_for_key(rtcp_nonce(*salt, ssrc, index));
-        let length = body.len().checked_sub(GCM_TAG_BYTES)?;
-        key.open_in_place(nonce, Aad::from(associated), body).ok()?;
-        Some((RTCP_CLEAR_BYTES + length, index))
-    }
+/// The length of what was opened, and its index.
+fn open_gcm(key: &LessSafeKey, salt: [u8; 12], packet: &mut [u8]) -> Option<(usize, u32)> {
+    let (sealed, word) = packet.split_at_mut_checked(packet.len().checked_sub(WORD_BYTES)?)?;
+    let index = index_of(word)?;
+    let (clear, body) = sealed.split_at_mut_checked(RTCP_CLEAR_BYTES)?;
+    let mut associated = [0; RTCP_CLEAR_BYTES + WORD_BYTES];
+    associated[..RTCP_CLEAR_BYTES].copy_from_slice(clear);
+    associated[RTCP_CLEAR_BYTES..].copy_from_slice(word);
+    let nonce = Nonce::assume_unique_for_key(rtcp_nonce(salt, sender_of(clear)?, index));
+    let length = body.len().checked_sub(GCM_TAG_BYTES)?;
+    key.open_in_place(nonce, Aad::from(associated), body).ok()?;
+    Some((RTCP_CLEAR_BYTES + length, index))
+}
 
-    fn open_counter_mode(&self, packet: &mut [u8]) -> Option<(usize, u32)> {
-        let Cipher::CounterMode { key, auth, salt } = &self.cipher else { return None };
-        let (sealed, tag) = packet.split_at_mut_checked(packet.len().checked_sub(SHA1_TAG_BYTES)?)?;
-        verify_slices_are_equal(&tag_sha1(auth, &[sealed]), tag).ok()?;
-        let (sealed, word) = sealed.split_at_mut_checked(sealed.len().checked_sub(WORD_BYTES)?)?;
-        let index = index_of(word)?;
-        let (clear, body) = sealed.split_at_mut_checked(RTCP_CLEAR_BYTES)?;
-        let ssrc = u32::from_be_bytes(clear.get(4..)?.try_into().ok()?);
-        // In counter mode, to encrypt again is to decrypt.
-        encrypt(key, counter(*salt, ssrc, index.into()), body).ok()?;
-        Some((sealed.len(), index))
-    }
+/// The same for the older profile.
+fn open_counter_mode(cipher: &CounterMode, packet: &mut [u8]) -> Option<(usize, u32)> {
+    let (sealed, tag) = packet.split_at_mut_checked(packet.len().checked_sub(SHA1_TAG_BYTES)?)?;
+    verify_slices_are_equal(&cipher.tag(&[sealed]), tag).ok()?;
+    let (sealed, word) = sealed.split_at_mut_checked(sealed.len().checked_sub(WORD_BYTES)?)?;
+    let index = index_of(word)?;
+    let (clear, body) = sealed.split_at_mut_checked(RTCP_CLEAR_BYTES)?;
+    cipher.encrypt(sender_of(clear)?, index.into(), body).ok()?;
+    Some((sealed.len(), index))
+}
+
+fn sender_of(clear: &[u8]) -> Option<u32> {
+    Some(u32::from_be_bytes(clear.get(4..RTCP_CLEAR_BYTES)?.try_into().ok()?))
 }
 
 /// The index in the word behind a packet; none if that says that the packet is not encrypted.

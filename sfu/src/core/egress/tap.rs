@@ -298,8 +298,7 @@ mod tests {
         let mut sealer = Sealer::new(&pair.tap.key(Role::Server).expect("exported")).expect("usable");
         let mut opener = Opener::new(&pair.tap.key(Role::Client).expect("exported")).expect("usable");
         let mut numbers = Streams::default().begin(SSRC).expect("new");
-        let packet = sealed_packet(&sealer, &mut numbers, 7, &[0; 60]);
-        pair.arrive(true, &packet);
+        pair.arrive(true, &sealed_packet(&sealer, &mut numbers, 7, &[0; 60]));
         pair.pass(Duration::from_millis(20));
         let at = NtpTime::from_unix_us(1_700_000_000_000_000);
         for timestamp in [90_000, 180_000] {
@@ -318,8 +317,8 @@ mod tests {
         pair.pass(Duration::from_millis(20));
         let mut wanted = Vec::new();
         for mut datagram in std::mem::take(&mut pair.control) {
-            let opened = opener.open_rtcp(&mut datagram).expect("authentic");
-            reports::read(opened, |report| {
+            let packet = opener.open_rtcp(&mut datagram).expect("authentic");
+            reports::read(packet, |report| {
                 if let Report::KeyframeWanted { ssrc } = report {
                     wanted.push(ssrc);
                 }
