@@ -177,7 +177,47 @@ pub fn vp8_patch(payload: &[u8], picture: Picture) -> Option<Vp8Patch> {
     }
 }
 
+/// Gives a VP8 or VP9 payload the numbers of `picture`, in place, as far as they fit where it has some.
+pub fn write_picture(codec: Codec, payload: &mut [u8], picture: Picture) {
+    match codec {
+        Codec::Vp8 => vp8::write(payload, picture),
+        Codec::Vp9 => vp9::write(payload, picture),
+        _ => {}
+    }
+}
+
 pub use vp9::patched as vp9_patched;
+
+/// RFC 7741 section 4.2: the payload descriptor.
+mod vp8 {
+    use super::Picture;
+
+    const EXTENDED: u8 = 0x80;
+    const HAS_PICTURE_ID: u8 = 0x80;
+    const HAS_TL0: u8 = 0x40;
+    const LONG_ID: u8 = 0x80;
+
+    pub(super) fn write(payload: &mut [u8], picture: Picture) {
+        let [first, extension, rest @ ..] = payload else { return };
+        if *first & EXTENDED == 0 {
+            return;
+        }
+        let rest = match rest {
+            [high, low, rest @ ..] if *extension & HAS_PICTURE_ID != 0 && *high & LONG_ID != 0 => {
+                [*high, *low] = (picture.id | 0x8000).to_be_bytes();
+                rest
+            }
+            [id, rest @ ..] if *extension & HAS_PICTURE_ID != 0 => {
+                *id = picture.id as u8 & 0x7f;
+                rest
+            }
+            rest => rest,
+        };
+        if let ([tl0, ..], Some(value)) = (rest, picture.tl0.filter(|_| *extension & HAS_TL0 != 0)) {
+            *tl0 = value;
+        }
+    }
+}
 
 /// RFC 9628 section 4.2: the payload descriptor's picture id and TL0PICIDX.
 mod vp9 {
@@ -216,12 +256,22 @@ mod vp9 {
             return payload.clone();
         };
         let mut copy = payload.to_vec();
-        copy[1] = 0x80 | (picture.id >> 8) as u8;
-        copy[2] = picture.id as u8;
-        if let Some((place, value)) = places.tl0.zip(picture.tl0) {
-            copy[place] = value;
-        }
+        write_at(&places, &mut copy, picture);
         copy.into()
+    }
+
+    pub(super) fn write(payload: &mut [u8], picture: Picture) {
+        if let Some(places) = places(payload) {
+            write_at(&places, payload, picture);
+        }
+    }
+
+    fn write_at(places: &Places, payload: &mut [u8], picture: Picture) {
+        payload[1] = 0x80 | (picture.id >> 8) as u8;
+        payload[2] = picture.id as u8;
+        if let Some((place, value)) = places.tl0.zip(picture.tl0) {
+            payload[place] = value;
+        }
     }
 }
 
@@ -292,6 +342,26 @@ mod tests {
         assert_eq!(&patched[..], [0xa8, 0x92, 0x34, 0x00, 0x06, 0xaa]);
     }
 
+    #[test]
+    fn numbers_are_written_where_they_are_read() {
+        let wanted = Picture { id: 0x1234, tl0: Some(9) };
+        let payloads =
+            [(Codec::Vp8, vp8(1, 1, 300).payload), (Codec::Vp9, vec![0xa8, 0x81, 0x02, 0x00, 0x05, 0xaa].into())];
+        for (codec, payload) in payloads {
+            let mut payload = payload.to_vec();
+            write_picture(codec, &mut payload, wanted);
+            let packet = MediaPacket { codec, payload: payload.into(), ..vp8(1, 1, 1) };
+            assert_eq!(picture(&packet), Some(wanted), "{codec:?}");
+        }
+        // An id of one byte, and none.
+        let mut short = [0x90, 0xc0, 5, 7, 0xaa];
+        write_picture(Codec::Vp8, &mut short, wanted);
+        assert_eq!(short, [0x90, 0xc0, 0x34, 9, 0xaa]);
+        let mut none = [0x10, 0xaa, 0xbb];
+        write_picture(Codec::Vp8, &mut none, wanted);
+        assert_eq!(none, [0x10, 0xaa, 0xbb]);
+    }
+
     proptest! {
         /// Whatever sources follow each other, no sequence number goes out twice: with AES-GCM that would reuse a nonce.
         #[test]
@@ -332,6 +402,11 @@ mod tests {
             }
             let picture = Picture { id, tl0 };
             let _ = (vp8_patch(&packet.payload, picture), vp9_patched(&packet.payload, picture));
+            for codec in [Codec::Vp8, Codec::Vp9, Codec::Av1] {
+                let mut written = packet.payload.to_vec();
+                write_picture(codec, &mut written, picture);
+                prop_assert_eq!(written.len(), packet.payload.len());
+            }
         }
     }
 }

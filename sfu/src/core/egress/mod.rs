@@ -5,6 +5,7 @@
 //!
 //! | module            | part                                                             |
 //! |-------------------|------------------------------------------------------------------|
+//! | [`outlet`]        | all of it together: packets in, sealed datagrams out             |
 //! | [`tap`]           | the keys, copied where str0m's DTLS exports them                 |
 //! | [`keys`]          | session keys from them                                           |
 //! | [`numbers`]       | sequence numbers, each handed out once                           |
@@ -18,7 +19,11 @@ pub mod header;
 pub mod keys;
 pub mod numbers;
 pub mod open;
+pub mod outlet;
 pub mod reports;
 pub mod seal;
 pub mod sender_report;
 pub mod tap;
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the origin of the tests' virtual clock")]
+mod tests;

@@ -74,6 +74,11 @@ impl StreamNumbers {
         Some(PacketNumber { ssrc: self.ssrc, index })
     }
 
+    /// The stream's SSRC.
+    pub fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
     /// The number after the newest.
     pub fn take_next(&mut self) -> Option<PacketNumber> {
         self.take(self.next)

@@ -1,0 +1,475 @@
+//! One client's way out: packets with the numbers they have in a slot go in, sealed datagrams come out.
+//!
+//! Nothing is copied or sealed before it is sent: what waits is a share of the payload that all receivers have in common.
+//! Voices go before pictures. Packets of a picture that differ by one byte are made equally long by a byte of padding (RFC
+//! 3550 section 5.1), so that the kernel takes them in one call (UDP GSO wants equal lengths).
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use isthmus_protocol::media::{AudioLevel, Codec};
+use rustc_hash::FxHashMap;
+use str0m::media::Mid;
+
+use super::{
+    header::{Extension, Header},
+    keys::MasterKey,
+    numbers::{PacketNumber, StreamNumbers, Streams},
+    open::Opener,
+    reports::{self, Reception, Report},
+    seal::{Sealer, Unsealed},
+    sender_report::{self, NtpTime, Sent},
+};
+use crate::core::rewrite::{Numbers, write_picture};
+
+/// The most packets that wait, of voices and of pictures each. More means that what paces them has lost its way; the oldest
+/// are dropped.
+const MAX_WAITING: usize = 1_024;
+/// How many packets of a picture stream are kept for repair: 1.7 s of the largest layer.
+const MAX_KEPT: usize = 256;
+/// A packet is not repaired again for this long: the client asks until it has come.
+const REPAIR_PAUSE: Duration = Duration::from_millis(30);
+/// How often the client is told when what was captured.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// A datagram of reports is not longer than about this, in bytes.
+const REPORT_BYTES: usize = 1_000;
+
+/// Header extensions as negotiated. One that the client did not offer is not sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ExtensionIds {
+    /// RFC 9143 section 15: which m-line a stream is of.
+    pub mid: Option<u8>,
+    /// The number by which the client says when a packet came.
+    pub transport: Option<u8>,
+    /// RFC 6464.
+    pub level: Option<u8>,
+    /// 3GPP TS 26.114 section 7.4.5: how the picture is to be turned.
+    pub orientation: Option<u8>,
+}
+
+/// An m-line on which the client receives.
+#[derive(Debug, Clone, Copy)]
+pub struct Line {
+    /// Its name.
+    pub mid: Mid,
+    /// Of the stream in it.
+    pub ssrc: u32,
+    /// Of the stream that repairs it (RFC 4588); none for a voice.
+    pub repair_ssrc: Option<u32>,
+}
+
+/// The payload types that a codec has on an m-line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PayloadTypes {
+    /// Of the codec.
+    pub media: u8,
+    /// Of its repair.
+    pub repair: Option<u8>,
+}
+
+/// A packet that is to go out on an m-line.
+#[derive(Debug, Clone)]
+pub struct Packet {
+    /// Its numbers there.
+    pub numbers: Numbers,
+    /// When it was captured, on this node's clock.
+    pub captured: Instant,
+    /// What it is encoded as.
+    pub codec: Codec,
+    /// As what the client knows that.
+    pub types: PayloadTypes,
+    /// The last packet of a picture; the first of a talk spurt.
+    pub marker: bool,
+    /// How loud it is.
+    pub level: Option<AudioLevel>,
+    /// How the picture is to be turned.
+    pub orientation: Option<u8>,
+    /// The payload as it came.
+    pub payload: Arc<[u8]>,
+}
+
+/// Why a packet is not sent. Each is a reason of `isthmus_drops_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsent {
+    /// There is no such m-line.
+    UnknownLine,
+    /// Its number has been used, or is too old to tell.
+    NumberUsed,
+}
+
+/// A datagram that was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Datagram {
+    /// Its length in bytes.
+    pub bytes: usize,
+    /// The number by which the client will say when it came.
+    pub transport: Option<u16>,
+}
+
+/// What a client says of what it is sent. Repairs that it asks for are seen to here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard<'a> {
+    /// Its decoder needs a keyframe.
+    KeyframeWanted {
+        /// On this m-line.
+        mid: Mid,
+    },
+    /// What came of a stream.
+    Received {
+        /// On this m-line.
+        mid: Mid,
+        /// What.
+        reception: Reception,
+    },
+    /// When packets came, by their transport-wide numbers.
+    Arrivals(&'a [u8]),
+    /// What it takes its path to carry, in bits per second.
+    Estimate {
+        /// Of the pictures alone.
+        bps: u64,
+    },
+}
+
+struct Stream {
+    mid: Mid,
+    numbers: StreamNumbers,
+    repair: Option<StreamNumbers>,
+    sent: Sent,
+    /// The timestamp that was captured last, when, and its clock's rate in Hz.
+    last: Option<(u32, Instant, u32)>,
+    /// Whether something was sent since the last report.
+    is_due: bool,
+    /// Whether the client has spoken of it, so that it knows the m-line.
+    is_known: bool,
+    kept: VecDeque<Kept>,
+}
+
+struct Kept {
+    sequence: u16,
+    packet: Packet,
+    repaired: Option<Instant>,
+}
+
+struct Waiting {
+    stream: usize,
+    number: PacketNumber,
+    packet: Packet,
+    /// The number of the packet that this one repairs.
+    repairs: Option<u16>,
+}
+
+/// See the [module](self).
+pub struct Outlet {
+    sealer: Sealer,
+    opener: Opener,
+    begun: Streams,
+    ids: ExtensionIds,
+    /// The name that streams played together have in common.
+    name: String,
+    streams: Vec<Stream>,
+    by_mid: FxHashMap<Mid, usize>,
+    by_ssrc: FxHashMap<u32, usize>,
+    voices: VecDeque<Waiting>,
+    pictures: VecDeque<Waiting>,
+    next_transport: u16,
+    next_report: Option<Instant>,
+    dropped: u64,
+}
+
+impl Outlet {
+    /// A way out to the client whose keys these are: `own` seals, `theirs` opens.
+    ///
+    /// # Errors
+    /// The crypto library took a key for unusable.
+    pub fn new(own: &MasterKey, theirs: &MasterKey, ids: ExtensionIds, name: String) -> Result<Self, Unsealed> {
+        Ok(Self {
+            sealer: Sealer::new(own)?,
+            opener: Opener::new(theirs)?,
+            begun: Streams::default(),
+            ids,
+            name,
+            streams: Vec::new(),
+            by_mid: FxHashMap::default(),
+            by_ssrc: FxHashMap::default(),
+            voices: VecDeque::new(),
+            pictures: VecDeque::new(),
+            next_transport: 0,
+            next_report: None,
+            dropped: 0,
+        })
+    }
+
+    /// An m-line is there from now on. It is never taken away: a number must not be used twice, and one that comes back goes on
+    /// where it was. Whether it is new and its SSRCs are.
+    pub fn open(&mut self, line: Line) -> bool {
+        if self.by_mid.contains_key(&line.mid) {
+            return false;
+        }
+        let Some(numbers) = self.begun.begin(line.ssrc) else { return false };
+        let repair = line.repair_ssrc.and_then(|ssrc| self.begun.begin(ssrc));
+        let index = self.streams.len();
+        self.by_mid.insert(line.mid, index);
+        self.by_ssrc.insert(line.ssrc, index);
+        self.streams.push(Stream {
+            mid: line.mid,
+            numbers,
+            repair,
+            sent: Sent::default(),
+            last: None,
+            is_due: false,
+            is_known: false,
+            kept: VecDeque::new(),
+        });
+        true
+    }
+
+    /// A packet waits to be sent on the m-line `mid`.
+    ///
+    /// # Errors
+    /// It will never be sent: see [`Unsent`].
+    pub fn send(&mut self, mid: Mid, packet: Packet) -> Result<(), Unsent> {
+        let index = *self.by_mid.get(&mid).ok_or(Unsent::UnknownLine)?;
+        let number = self.streams[index].numbers.take(packet.numbers.sequence).ok_or(Unsent::NumberUsed)?;
+        self.wait(Waiting { stream: index, number, packet, repairs: None });
+        Ok(())
+    }
+
+    fn wait(&mut self, waiting: Waiting) {
+        let queue = if waiting.packet.codec.is_audio() { &mut self.voices } else { &mut self.pictures };
+        if queue.len() >= MAX_WAITING {
+            queue.pop_front();
+            self.dropped += 1;
+        }
+        queue.push_back(waiting);
+    }
+
+    /// How many bytes of payload wait.
+    pub fn waiting_bytes(&self) -> usize {
+        self.voices.iter().chain(&self.pictures).map(|waiting| waiting.packet.payload.len()).sum()
+    }
+
+    /// How many packets were dropped since this was last asked, because too many waited.
+    pub fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
+    }
+
+    /// Writes what waits behind what is in `out`, voices first, until nothing waits or `budget` bytes are written; the last may
+    /// go beyond it. `written` is called for each datagram, in order.
+    pub fn flush(&mut self, budget: usize, out: &mut Vec<u8>, mut written: impl FnMut(Datagram)) {
+        let begin = out.len();
+        while out.len() - begin < budget {
+            let Some(waiting) = self.voices.pop_front() else { break };
+            self.write(waiting, 0, out, &mut written);
+        }
+        let mut run = Run::default();
+        while out.len() - begin < budget {
+            let Some(waiting) = self.pictures.pop_front() else { break };
+            let length = run.next(payload_bytes(&waiting), self.pictures.iter().map(payload_bytes));
+            self.write(waiting, length, out, &mut written);
+        }
+    }
+
+    /// Writes one packet, with a payload of at least `length` bytes if it takes one byte of padding at most.
+    fn write(&mut self, waiting: Waiting, length: usize, out: &mut Vec<u8>, written: &mut impl FnMut(Datagram)) {
+        let is_padded = payload_bytes(&waiting) + 1 == length;
+        let Waiting { stream, number, packet, repairs } = waiting;
+        let transport = self.ids.transport.map(|_| self.next_transport);
+        let start = out.len();
+        let header_bytes = self.write_header(stream, &number, &packet, repairs.is_some(), is_padded, out);
+        if let Some(sequence) = repairs {
+            // RFC 4588 section 4: the number of the packet that is repaired, and then that packet.
+            out.extend_from_slice(&sequence.to_be_bytes());
+        }
+        let payload_at = out.len();
+        out.extend_from_slice(&packet.payload);
+        if let Some(picture) = packet.numbers.picture {
+            write_picture(packet.codec, &mut out[payload_at..], picture);
+        }
+        if is_padded {
+            out.push(1);
+        }
+        let sequence = number.sequence();
+        if self.sealer.seal_rtp(number, out, start, header_bytes).is_err() {
+            out.truncate(start);
+            self.dropped += 1;
+            return;
+        }
+        self.next_transport = self.next_transport.wrapping_add(1);
+        written(Datagram { bytes: out.len() - start, transport });
+        if repairs.is_none() {
+            self.streams[stream].was_sent(sequence, packet);
+        }
+    }
+
+    fn write_header(
+        &self,
+        stream: usize,
+        number: &PacketNumber,
+        packet: &Packet,
+        is_repair: bool,
+        is_padded: bool,
+        out: &mut Vec<u8>,
+    ) -> usize {
+        let Stream { mid, is_known, .. } = &self.streams[stream];
+        let transport = self.next_transport.to_be_bytes();
+        let level = packet.level.map(|level| [u8::from(level.voice) << 7 | level.below_full_scale.min(127)]);
+        let orientation = packet.orientation.map(|orientation| [orientation]);
+        let candidates: [(Option<u8>, &[u8]); 4] = [
+            (self.ids.transport, &transport),
+            (self.ids.mid.filter(|_| !is_known), mid.as_bytes()),
+            (self.ids.level, level.as_ref().map_or(&[], |value| value)),
+            (self.ids.orientation, orientation.as_ref().map_or(&[], |value| value)),
+        ];
+        let extensions = candidates.map(|(id, value)| Extension { id: id.unwrap_or_default(), value });
+        let types = packet.types;
+        let payload_type = if is_repair { types.repair.unwrap_or(types.media) } else { types.media };
+        let header = Header {
+            payload_type,
+            marker: packet.marker,
+            timestamp: packet.numbers.timestamp,
+            padded: is_padded,
+            extensions: &extensions,
+        };
+        header.write(number, out)
+    }
+
+    /// An RTCP datagram of the client's. False if it is not authentic. Opens it in place.
+    pub fn control(&mut self, datagram: &mut [u8], now: Instant, mut heard: impl FnMut(Heard<'_>)) -> bool {
+        let Some(packet) = self.opener.open_rtcp(datagram) else { return false };
+        reports::read(packet, |report| match report {
+            Report::Missing { ssrc, packets } => {
+                for sequence in packets.iter() {
+                    self.repair(ssrc, sequence, now);
+                }
+            }
+            Report::KeyframeWanted { ssrc } => {
+                if let Some(stream) = self.by_ssrc.get(&ssrc) {
+                    heard(Heard::KeyframeWanted { mid: self.streams[*stream].mid });
+                }
+            }
+            Report::Received(reception) => {
+                if let Some(stream) = self.by_ssrc.get(&reception.ssrc) {
+                    let stream = &mut self.streams[*stream];
+                    stream.is_known = true;
+                    heard(Heard::Received { mid: stream.mid, reception });
+                }
+            }
+            Report::Arrivals(arrivals) => heard(Heard::Arrivals(arrivals)),
+            Report::Estimate { bps } => heard(Heard::Estimate { bps }),
+        });
+        true
+    }
+
+    fn repair(&mut self, ssrc: u32, sequence: u16, now: Instant) {
+        let Some(index) = self.by_ssrc.get(&ssrc).copied() else { return };
+        let Stream { repair: Some(numbers), kept, .. } = &mut self.streams[index] else { return };
+        let Some(kept) = kept.iter_mut().rev().find(|kept| kept.sequence == sequence) else { return };
+        let is_too_soon = kept.repaired.is_some_and(|at| now.saturating_duration_since(at) < REPAIR_PAUSE);
+        if is_too_soon || kept.packet.types.repair.is_none() {
+            return;
+        }
+        kept.repaired = Some(now);
+        let packet = kept.packet.clone();
+        if let Some(number) = numbers.take_next() {
+            self.wait(Waiting { stream: index, number, packet, repairs: Some(sequence) });
+        }
+    }
+
+    /// Writes what the client is to be told of the time, if that is due; `unix_us` is what `now` is in microseconds of Unix
+    /// time. `written` is called with the length of each datagram.
+    pub fn report(&mut self, now: Instant, unix_us: u64, out: &mut Vec<u8>, mut written: impl FnMut(usize)) {
+        if self.next_report.is_some_and(|at| now < at) {
+            return;
+        }
+        self.next_report = Some(now + REPORT_EVERY);
+        let at = NtpTime::from_unix_us(unix_us);
+        let mut begin = out.len();
+        let Self { streams, sealer, name, .. } = self;
+        for stream in streams {
+            let is_due = std::mem::take(&mut stream.is_due);
+            let Some((timestamp, captured, hz)) = stream.last.filter(|_| is_due) else { continue };
+            let passed = now.saturating_duration_since(captured).as_micros() * u128::from(hz) / 1_000_000;
+            let timestamp = timestamp.wrapping_add(passed as u32);
+            sender_report::write(out, stream.numbers.ssrc(), at, timestamp, stream.sent, name);
+            if out.len() - begin > REPORT_BYTES {
+                begin = end_reports(sealer, out, begin, &mut written);
+            }
+        }
+        end_reports(sealer, out, begin, &mut written);
+    }
+}
+
+/// Seals what was written since `begin`. Where the next begins.
+fn end_reports(sealer: &mut Sealer, out: &mut Vec<u8>, begin: usize, written: &mut impl FnMut(usize)) -> usize {
+    if out.len() > begin {
+        match sealer.seal_rtcp(out, begin) {
+            Ok(()) => written(out.len() - begin),
+            Err(Unsealed) => out.truncate(begin),
+        }
+    }
+    out.len()
+}
+
+impl Stream {
+    fn was_sent(&mut self, sequence: u16, packet: Packet) {
+        self.sent.packets = self.sent.packets.wrapping_add(1);
+        self.sent.payload_bytes = self.sent.payload_bytes.wrapping_add(packet.payload.len() as u32);
+        self.is_due = true;
+        if self.last.is_none_or(|(_, captured, _)| packet.captured >= captured) {
+            self.last = Some((packet.numbers.timestamp, packet.captured, clock_hz(packet.codec)));
+        }
+        if self.repair.is_none() || packet.codec.is_audio() {
+            return;
+        }
+        if self.kept.len() >= MAX_KEPT {
+            self.kept.pop_front();
+        }
+        self.kept.push_back(Kept { sequence, packet, repaired: None });
+    }
+}
+
+/// How many bytes are written after the header.
+fn payload_bytes(waiting: &Waiting) -> usize {
+    waiting.packet.payload.len() + if waiting.repairs.is_some() { 2 } else { 0 }
+}
+
+/// RTP timestamps a second.
+fn clock_hz(codec: Codec) -> u32 {
+    match codec {
+        Codec::Pcmu | Codec::Pcma => 8_000,
+        codec if codec.is_audio() => 48_000,
+        _ => 90_000,
+    }
+}
+
+/// Packets in a row that can be made equally long by a byte of padding each.
+#[derive(Debug, Default)]
+struct Run {
+    /// How long they are made, and how many are still to come.
+    length: usize,
+    left: usize,
+}
+
+impl Run {
+    /// How long to make a packet of `first` bytes that is followed by others of these lengths.
+    fn next(&mut self, first: usize, following: impl Iterator<Item = usize>) -> usize {
+        if self.left == 0 {
+            let (mut shortest, mut longest) = (first, first);
+            self.left = 1;
+            for length in following {
+                (shortest, longest) = (shortest.min(length), longest.max(length));
+                if longest - shortest > 1 {
+                    break;
+                }
+                self.length = longest;
+                self.left += 1;
+            }
+            self.length = if self.left == 1 { first } else { self.length };
+        }
+        self.left -= 1;
+        self.length
+    }
+}

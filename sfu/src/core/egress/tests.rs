@@ -1,0 +1,401 @@
+//! The egress core against another's WebRTC stack, str0m, with real keys.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use isthmus_protocol::media::{AudioLevel, Codec};
+use str0m::{
+    Candidate, Event, Input, Output, Rtc, RtcConfig,
+    crypto::dtls::DtlsVersion,
+    media::{KeyframeRequestKind, MediaKind, Mid},
+    net::{Protocol, Receive},
+    rtp::{ExtensionMap, RtpPacket, Ssrc},
+};
+
+use super::{
+    header::{Extension, Header},
+    keys::Role,
+    numbers::{StreamNumbers, Streams},
+    open::Opener,
+    outlet::{Datagram, ExtensionIds, Heard, Line, Outlet, Packet, PayloadTypes, Unsent},
+    reports::{self, Report},
+    seal::Sealer,
+    sender_report::{self, NtpTime, Sent},
+    tap::{Tap, tapped},
+};
+use crate::core::rewrite::Numbers;
+
+const SSRC: u32 = 0x0a0b_0c0d;
+const REPAIR_SSRC: u32 = 0x0a0b_0c0e;
+const VOICE_SSRC: u32 = 0x0a0b_0c0f;
+/// str0m's for VP8, its repair and Opus.
+const PAYLOAD_TYPE: u8 = 96;
+const PICTURES: PayloadTypes = PayloadTypes { media: PAYLOAD_TYPE, repair: Some(97) };
+const VOICES: PayloadTypes = PayloadTypes { media: 111, repair: None };
+
+/// Two str0m, joined by the test. What the one at 10.0.0.1 sends by RTP is made by the egress core with its keys.
+struct Pair {
+    ours: Rtc,
+    tap: Tap,
+    theirs: Rtc,
+    now: Instant,
+    received: Vec<RtpPacket>,
+    /// The timestamps in the sender reports that they took.
+    reported: Vec<u64>,
+    /// Their RTCP as it came.
+    control: Vec<Vec<u8>>,
+}
+
+fn address(of: u8) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, of], 4_000))
+}
+
+fn picture_mid() -> Mid {
+    Mid::from("v7")
+}
+
+fn voice_mid() -> Mid {
+    Mid::from("a1")
+}
+
+impl Pair {
+    fn connected() -> Self {
+        let now = Instant::now();
+        let config = || RtcConfig::new().set_rtp_mode(true).set_dtls_version(DtlsVersion::Dtls12);
+        let (mut ours, tap) = tapped(config(), now);
+        let mut theirs = config().build(now);
+        for (rtc, own, other) in [(&mut ours, 1, 2), (&mut theirs, 2, 1)] {
+            let candidate = |of| Candidate::host(address(of), Protocol::Udp).expect("an address");
+            rtc.add_local_candidate(candidate(own));
+            rtc.add_remote_candidate(candidate(other));
+        }
+        let introduced = |rtc: &mut Rtc| {
+            (rtc.direct_api().local_ice_credentials(), rtc.direct_api().local_dtls_fingerprint().clone())
+        };
+        let (our, their) = (introduced(&mut ours), introduced(&mut theirs));
+        for (rtc, (credentials, fingerprint), active) in [(&mut ours, their, false), (&mut theirs, our, true)] {
+            let mut api = rtc.direct_api();
+            api.set_remote_ice_credentials(credentials);
+            api.set_remote_fingerprint(fingerprint);
+            api.set_ice_controlling(active);
+            api.start_dtls(active).expect("DTLS starts");
+        }
+        let mut api = theirs.direct_api();
+        api.enable_twcc_feedback();
+        api.declare_media(picture_mid(), MediaKind::Video);
+        api.expect_stream_rx(Ssrc::from(SSRC), Some(Ssrc::from(REPAIR_SSRC)), picture_mid(), None);
+        api.declare_media(voice_mid(), MediaKind::Audio);
+        api.expect_stream_rx(Ssrc::from(VOICE_SSRC), None, voice_mid(), None);
+        let mut pair = Self { ours, tap, theirs, now, received: Vec::new(), reported: Vec::new(), control: Vec::new() };
+        for _ in 0..200 {
+            pair.pass(Duration::from_millis(10));
+        }
+        assert!(pair.ours.is_connected() && pair.theirs.is_connected());
+        pair
+    }
+
+    /// Lets time pass and everything that is sent arrive.
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        for of_theirs in [false, true, false] {
+            let rtc = if of_theirs { &mut self.theirs } else { &mut self.ours };
+            rtc.handle_input(Input::Timeout(self.now)).expect("time passes");
+            let mut sent = Vec::new();
+            loop {
+                match rtc.poll_output().expect("it goes on") {
+                    Output::Timeout(_) => break,
+                    Output::Transmit(transmit) => sent.push(transmit.contents.to_vec()),
+                    Output::Event(Event::RtpPacket(packet)) => self.received.push(packet),
+                    Output::Event(Event::SenderFeedback(report)) => {
+                        self.reported.push(report.sender_info.rtp_time.numer());
+                    }
+                    Output::Event(_) => {}
+                }
+            }
+            for datagram in sent {
+                // RFC 7983 and RFC 5761 section 4: RTCP.
+                if of_theirs && datagram[0] >> 6 == 2 && (192..224).contains(&datagram[1]) {
+                    self.control.push(datagram.clone());
+                }
+                self.arrive(!of_theirs, &datagram);
+            }
+        }
+    }
+
+    fn arrive(&mut self, at_theirs: bool, datagram: &[u8]) {
+        let (rtc, from, to) = if at_theirs { (&mut self.theirs, 1, 2) } else { (&mut self.ours, 2, 1) };
+        let receive = Receive::new(Protocol::Udp, address(from), address(to), datagram).expect("a datagram");
+        rtc.handle_input(Input::Receive(self.now, receive)).expect("taken");
+    }
+}
+
+fn sealed_packet(sealer: &Sealer, numbers: &mut StreamNumbers, sequence: u64, payload: &[u8]) -> Vec<u8> {
+    let map = ExtensionMap::standard();
+    let id = map.id_of(str0m::rtp::Extension::RtpMid).expect("negotiated");
+    let number = numbers.take(sequence).expect("new");
+    let extensions = [Extension { id, value: b"v7" }];
+    let header =
+        Header { payload_type: PAYLOAD_TYPE, marker: true, timestamp: 960, padded: false, extensions: &extensions };
+    let mut out = Vec::new();
+    let header_bytes = header.write(&number, &mut out);
+    out.extend_from_slice(payload);
+    sealer.seal_rtp(number, &mut out, 0, header_bytes).expect("sealed");
+    out
+}
+
+#[test]
+fn what_is_sealed_with_the_keys_is_taken_by_the_other_side() {
+    let mut pair = Pair::connected();
+    let sealer = Sealer::new(&pair.tap.key(Role::Server).expect("exported")).expect("usable");
+    let mut numbers = Streams::default().begin(SSRC).expect("new");
+    // Over a rollover of the sequence number, which is in the nonce and not in the packet.
+    for sequence in 65_500..65_600 {
+        let packet = sealed_packet(&sealer, &mut numbers, sequence, &[sequence as u8; 60]);
+        pair.arrive(true, &packet);
+        pair.pass(Duration::from_millis(20));
+    }
+    assert_eq!(pair.received.len(), 100);
+    let last = pair.received.last().expect("received");
+    assert_eq!((&last.payload[..], last.header.sequence_number), (&[65_599u32 as u8; 60][..], 63));
+    assert!(last.header.marker);
+    assert_eq!(last.header.ext_vals.mid, Some(Mid::from("v7")));
+}
+
+#[test]
+fn control_packets_are_understood_both_ways() {
+    let mut pair = Pair::connected();
+    let mut sealer = Sealer::new(&pair.tap.key(Role::Server).expect("exported")).expect("usable");
+    let mut opener = Opener::new(&pair.tap.key(Role::Client).expect("exported")).expect("usable");
+    let mut numbers = Streams::default().begin(SSRC).expect("new");
+    pair.arrive(true, &sealed_packet(&sealer, &mut numbers, 7, &[0; 60]));
+    pair.pass(Duration::from_millis(20));
+    let at = NtpTime::from_unix_us(1_700_000_000_000_000);
+    for timestamp in [90_000, 180_000] {
+        let mut report = Vec::new();
+        sender_report::write(&mut report, SSRC, at, timestamp, Sent { packets: 1, payload_bytes: 60 }, "isthmus");
+        sealer.seal_rtcp(&mut report, 0).expect("sealed");
+        pair.arrive(true, &report);
+        pair.pass(Duration::from_millis(20));
+    }
+    assert_eq!(pair.reported, [90_000, 180_000]);
+
+    let stream = pair.theirs.direct_api().stream_rx(&Ssrc::from(SSRC)).map(|stream| {
+        stream.request_keyframe(KeyframeRequestKind::Pli);
+    });
+    assert!(stream.is_some());
+    pair.pass(Duration::from_millis(20));
+    let mut wanted = Vec::new();
+    for mut datagram in std::mem::take(&mut pair.control) {
+        let packet = opener.open_rtcp(&mut datagram).expect("authentic");
+        reports::read(packet, |report| {
+            if let Report::KeyframeWanted { ssrc } = report {
+                wanted.push(ssrc);
+            }
+        });
+    }
+    assert_eq!(wanted, [SSRC]);
+}
+
+fn outlet(pair: &Pair) -> Outlet {
+    let map = ExtensionMap::standard();
+    let id = |extension| map.id_of(extension);
+    let ids = ExtensionIds {
+        mid: id(str0m::rtp::Extension::RtpMid),
+        transport: id(str0m::rtp::Extension::TransportSequenceNumber),
+        level: id(str0m::rtp::Extension::AudioLevel),
+        orientation: id(str0m::rtp::Extension::VideoOrientation),
+    };
+    let key = |role| pair.tap.key(role).expect("exported");
+    let mut outlet = Outlet::new(&key(Role::Server), &key(Role::Client), ids, "isthmus".into()).expect("usable keys");
+    assert!(outlet.open(Line { mid: picture_mid(), ssrc: SSRC, repair_ssrc: Some(REPAIR_SSRC) }));
+    assert!(outlet.open(Line { mid: voice_mid(), ssrc: VOICE_SSRC, repair_ssrc: None }));
+    assert!(!outlet.open(Line { mid: picture_mid(), ssrc: 1, repair_ssrc: None }), "the m-line is there");
+    assert!(!outlet.open(Line { mid: Mid::from("v8"), ssrc: SSRC, repair_ssrc: None }), "a second stream of one SSRC");
+    outlet
+}
+
+fn picture(sequence: u64, bytes: usize, captured: Instant) -> Packet {
+    Packet {
+        numbers: Numbers { sequence, timestamp: sequence as u32 * 3_000, picture: None },
+        captured,
+        codec: Codec::Vp8,
+        types: PICTURES,
+        marker: sequence.is_multiple_of(5),
+        level: None,
+        orientation: None,
+        payload: vec![sequence as u8; bytes].into(),
+    }
+}
+
+fn voice(sequence: u64, captured: Instant) -> Packet {
+    Packet {
+        codec: Codec::Opus,
+        types: VOICES,
+        level: Some(AudioLevel { below_full_scale: 30, voice: true }),
+        ..picture(sequence, 80, captured)
+    }
+}
+
+/// Everything that waits, as datagrams.
+fn flushed(outlet: &mut Outlet) -> Vec<Vec<u8>> {
+    let (mut out, mut lengths) = (Vec::new(), Vec::new());
+    outlet.flush(usize::MAX, &mut out, |Datagram { bytes, .. }| lengths.push(bytes));
+    let mut rest = &out[..];
+    let datagrams = lengths.iter().map(|length| rest.split_off(..*length).expect("written").to_vec()).collect();
+    assert!(rest.is_empty());
+    datagrams
+}
+
+#[test]
+fn packets_arrive_as_they_were_voices_first() {
+    let mut pair = Pair::connected();
+    let mut outlet = outlet(&pair);
+    for sequence in 1..=3 {
+        assert_eq!(outlet.send(picture_mid(), picture(sequence, 1_100, pair.now)), Ok(()));
+    }
+    assert_eq!(outlet.send(voice_mid(), voice(9, pair.now)), Ok(()));
+    assert_eq!(outlet.waiting_bytes(), 3 * 1_100 + 80);
+    for datagram in flushed(&mut outlet) {
+        pair.arrive(true, &datagram);
+        pair.pass(Duration::from_millis(1));
+    }
+    let seen = |packet: &RtpPacket| (*packet.header.ssrc, packet.header.sequence_number, packet.payload.len());
+    let received: Vec<_> = pair.received.iter().map(seen).collect();
+    assert_eq!(received, [(VOICE_SSRC, 9, 80), (SSRC, 1, 1_100), (SSRC, 2, 1_100), (SSRC, 3, 1_100)]);
+    let extensions = |at: usize| &pair.received[at].header.ext_vals;
+    assert_eq!((extensions(0).audio_level, extensions(0).voice_activity), (Some(-30), Some(true)));
+    assert_eq!((extensions(0).mid, extensions(1).mid), (Some(voice_mid()), Some(picture_mid())));
+    let transport: Vec<_> = (0..4).map(|at| extensions(at).transport_cc).collect();
+    assert_eq!(transport, [Some(0), Some(1), Some(2), Some(3)]);
+}
+
+/// What a client says when these packets have not come: a NACK, sealed with its key.
+fn nack(client: &mut Sealer, sequence: u16, following: u16) -> Vec<u8> {
+    let mut packet = vec![0x81, 205, 0, 3, 0, 0, 0, 1];
+    packet.extend_from_slice(&SSRC.to_be_bytes());
+    packet.extend_from_slice(&sequence.to_be_bytes());
+    packet.extend_from_slice(&following.to_be_bytes());
+    client.seal_rtcp(&mut packet, 0).expect("sealed");
+    packet
+}
+
+#[test]
+fn what_is_lost_is_repaired_once_for_each_time_that_it_is_asked_for() {
+    let mut pair = Pair::connected();
+    let mut outlet = outlet(&pair);
+    let mut client = Sealer::new(&pair.tap.key(Role::Client).expect("exported")).expect("usable");
+    for sequence in 0..100 {
+        outlet.send(picture_mid(), picture(sequence, 900, pair.now)).expect("taken");
+        for datagram in flushed(&mut outlet) {
+            if ![20, 21, 23].contains(&sequence) {
+                pair.arrive(true, &datagram);
+            }
+        }
+        pair.pass(Duration::from_millis(2));
+    }
+    assert_eq!(pair.received.len(), 97);
+    let mut asked = |outlet: &mut Outlet, now, sequence, following| {
+        assert!(outlet.control(&mut nack(&mut client, sequence, following), now, |_| ()));
+        flushed(outlet)
+    };
+    // 20, 21 and 23; and 99 that was never lost, and 500 that was never sent.
+    let repairs = asked(&mut outlet, pair.now, 20, 0b101);
+    assert_eq!(repairs.len(), 3);
+    assert_eq!(asked(&mut outlet, pair.now, 20, 0b101).len(), 0, "they are on their way");
+    assert_eq!(asked(&mut outlet, pair.now, 500, 0).len(), 0);
+    for datagram in repairs {
+        pair.arrive(true, &datagram);
+        pair.pass(Duration::from_millis(20));
+    }
+    let repaired: Vec<_> = pair.received[97..]
+        .iter()
+        .map(|packet| (packet.header.sequence_number, packet.header.timestamp, packet.payload[0], packet.payload.len()))
+        .collect();
+    assert_eq!(repaired, [(20, 60_000, 20, 900), (21, 63_000, 21, 900), (23, 69_000, 23, 900)]);
+    assert_eq!(asked(&mut outlet, pair.now, 20, 0).len(), 1, "the repair was lost too");
+}
+
+#[test]
+fn the_client_says_when_what_came() {
+    let mut pair = Pair::connected();
+    let mut outlet = outlet(&pair);
+    let mut arrivals = 0;
+    for sequence in 0..50 {
+        outlet.send(picture_mid(), picture(sequence, 900, pair.now)).expect("taken");
+        for datagram in flushed(&mut outlet) {
+            pair.arrive(true, &datagram);
+        }
+        pair.pass(Duration::from_millis(20));
+        for mut datagram in std::mem::take(&mut pair.control) {
+            outlet.control(&mut datagram, pair.now, |heard| {
+                // Base sequence number and count of packets, at the beginning.
+                if let Heard::Arrivals(body) = heard {
+                    arrivals += u32::from(u16::from_be_bytes([body[2], body[3]]));
+                }
+            });
+        }
+    }
+    assert!(arrivals >= 40, "{arrivals} of 50");
+}
+
+#[test]
+fn packets_of_a_picture_are_made_equally_long_by_a_byte_and_no_more() {
+    let mut pair = Pair::connected();
+    let mut outlet = outlet(&pair);
+    let lengths = [1_149, 1_149, 1_150, 1_150, 1_150, 400, 401, 900];
+    for (sequence, length) in lengths.into_iter().enumerate() {
+        outlet.send(picture_mid(), picture(sequence as u64, length, pair.now)).expect("taken");
+    }
+    let datagrams = flushed(&mut outlet);
+    let overhead = datagrams[2].len() - 1_150;
+    let padded: Vec<usize> = datagrams.iter().map(|datagram| datagram.len() - overhead).collect();
+    assert_eq!(padded, [1_150, 1_150, 1_150, 1_150, 1_150, 401, 401, 900]);
+    for datagram in datagrams {
+        pair.arrive(true, &datagram);
+        pair.pass(Duration::from_millis(1));
+    }
+    let received: Vec<usize> = pair.received.iter().map(|packet| packet.payload.len()).collect();
+    assert_eq!(received, lengths, "the padding is gone");
+}
+
+#[test]
+fn what_waits_is_bounded_and_no_number_goes_twice() {
+    let pair = Pair::connected();
+    let mut outlet = outlet(&pair);
+    for sequence in 0..1_100 {
+        outlet.send(picture_mid(), picture(sequence, 100, pair.now)).expect("taken");
+    }
+    assert_eq!(outlet.take_dropped(), 1_100 - 1_024);
+    assert_eq!(outlet.send(picture_mid(), picture(1_099, 100, pair.now)), Err(Unsent::NumberUsed));
+    assert_eq!(outlet.send(Mid::from("zz"), picture(1, 100, pair.now)), Err(Unsent::UnknownLine));
+    let mut out = Vec::new();
+    let mut count = 0;
+    outlet.flush(1_000, &mut out, |_| count += 1);
+    assert!((7..=9).contains(&count), "{count} datagrams of 130 bytes or so in 1,000");
+}
+
+#[test]
+fn the_client_is_told_once_a_second_when_what_was_captured() {
+    let mut pair = Pair::connected();
+    let mut outlet = outlet(&pair);
+    for sequence in 0..100 {
+        outlet.send(picture_mid(), picture(sequence, 900, pair.now)).expect("taken");
+        for datagram in flushed(&mut outlet) {
+            pair.arrive(true, &datagram);
+        }
+        pair.pass(Duration::from_millis(30));
+        let (mut out, mut lengths) = (Vec::new(), Vec::new());
+        outlet.report(pair.now, 1_700_000_000_000_000, &mut out, |length| lengths.push(length));
+        assert!(lengths.len() <= 1);
+        if let Some(length) = lengths.first() {
+            pair.arrive(true, &out[..*length]);
+        }
+    }
+    pair.pass(Duration::from_millis(30));
+    // Every second, each time 30 ms after the last packet was captured: 2,700 ticks of 90 kHz.
+    assert_eq!(pair.reported.len(), 3, "{:?}", pair.reported);
+    assert_eq!(pair.reported[0], 2_700);
+    assert!(pair.reported.iter().all(|timestamp| timestamp % 3_000 == 2_700), "{:?}", pair.reported);
+}
