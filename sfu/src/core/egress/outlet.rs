@@ -59,6 +59,8 @@ pub struct Line {
     pub ssrc: u32,
     /// Of the stream that repairs it (RFC 4588); none for a voice.
     pub repair_ssrc: Option<u32>,
+    /// What was negotiated for it: Firefox has transport-wide numbers for pictures alone.
+    pub ids: ExtensionIds,
 }
 
 /// The payload types that a codec has on an m-line.
@@ -135,6 +137,7 @@ pub enum Heard<'a> {
 
 struct Stream {
     mid: Mid,
+    ids: ExtensionIds,
     numbers: StreamNumbers,
     repair: Option<StreamNumbers>,
     sent: Sent,
@@ -166,7 +169,6 @@ pub struct Outlet {
     sealer: Sealer,
     opener: Opener,
     begun: Streams,
-    ids: ExtensionIds,
     /// The name that streams played together have in common.
     name: String,
     streams: Vec<Stream>,
@@ -184,12 +186,11 @@ impl Outlet {
     ///
     /// # Errors
     /// The crypto library took a key for unusable.
-    pub fn new(own: &MasterKey, theirs: &MasterKey, ids: ExtensionIds, name: String) -> Result<Self, Unsealed> {
+    pub fn new(own: &MasterKey, theirs: &MasterKey, name: String) -> Result<Self, Unsealed> {
         Ok(Self {
             sealer: Sealer::new(own)?,
             opener: Opener::new(theirs)?,
             begun: Streams::default(),
-            ids,
             name,
             streams: Vec::new(),
             by_mid: FxHashMap::default(),
@@ -215,6 +216,7 @@ impl Outlet {
         self.by_ssrc.insert(line.ssrc, index);
         self.streams.push(Stream {
             mid: line.mid,
+            ids: line.ids,
             numbers,
             repair,
             sent: Sent::default(),
@@ -276,7 +278,7 @@ impl Outlet {
     fn write(&mut self, waiting: Waiting, length: usize, out: &mut Vec<u8>, written: &mut impl FnMut(Datagram)) {
         let is_padded = payload_bytes(&waiting) + 1 == length;
         let Waiting { stream, number, packet, repairs } = waiting;
-        let transport = self.ids.transport.map(|_| self.next_transport);
+        let transport = self.streams[stream].ids.transport.map(|_| self.next_transport);
         let start = out.len();
         let header_bytes = self.write_header(stream, &number, &packet, repairs.is_some(), is_padded, out);
         if let Some(sequence) = repairs {
@@ -297,7 +299,7 @@ impl Outlet {
             self.dropped += 1;
             return;
         }
-        self.next_transport = self.next_transport.wrapping_add(1);
+        self.next_transport = self.next_transport.wrapping_add(u16::from(transport.is_some()));
         written(Datagram { bytes: out.len() - start, transport });
         if repairs.is_none() {
             self.streams[stream].was_sent(sequence, packet);
@@ -313,15 +315,15 @@ impl Outlet {
         is_padded: bool,
         out: &mut Vec<u8>,
     ) -> usize {
-        let Stream { mid, is_known, .. } = &self.streams[stream];
+        let Stream { mid, ids, is_known, .. } = &self.streams[stream];
         let transport = self.next_transport.to_be_bytes();
         let level = packet.level.map(|level| [u8::from(level.voice) << 7 | level.below_full_scale.min(127)]);
         let orientation = packet.orientation.map(|orientation| [orientation]);
         let candidates: [(Option<u8>, &[u8]); 4] = [
-            (self.ids.transport, &transport),
-            (self.ids.mid.filter(|_| !is_known), mid.as_bytes()),
-            (self.ids.level, level.as_ref().map_or(&[], |value| value)),
-            (self.ids.orientation, orientation.as_ref().map_or(&[], |value| value)),
+            (ids.transport, &transport),
+            (ids.mid.filter(|_| !is_known), mid.as_bytes()),
+            (ids.level, level.as_ref().map_or(&[], |value| value)),
+            (ids.orientation, orientation.as_ref().map_or(&[], |value| value)),
         ];
         let extensions = candidates.map(|(id, value)| Extension { id: id.unwrap_or_default(), value });
         let types = packet.types;
