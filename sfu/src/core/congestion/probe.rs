@@ -1,0 +1,361 @@
+//! Finding out by padding what a path carries beyond what is sent: when to try, how much, and what came of it.
+//!
+//! A media node sends what the layers of its pictures take, in steps, so most of the time the path is not full and says
+//! nothing of what it could carry. A probe is a short cluster of packets at a higher rate: media where it waits, padding
+//! between. If the cluster arrives as fast as it was sent, the path carries its rate; if it arrives spread out, the rate
+//! of its arrival is what the path carries.
+
+/// Why probing: a layer is only taken where there is room to spare (allocation: 85 % after what the voices need).
+const MARGIN: f64 = 1.25;
+/// The first probe goes to this multiple of the first estimate, later ones to this multiple of the one then.
+const FIRST_STEP: f64 = 3.0;
+const STEP: f64 = 2.0;
+/// A cluster takes this long, has at least so many packets, and they are of this size: so that the burst stays short where
+/// the path turns out to be narrow (at 250 kbit/s 1,300 bytes) and its length can be measured where it is wide.
+const CLUSTER_US: f64 = 40_000.0;
+const CLUSTER_PACKETS: u32 = 5;
+const PACKETS_WANTED: u32 = 8;
+const PACKET_BYTES: (u32, u32) = (200, 1_200);
+/// A cluster of which less than this share arrived says nothing.
+const LEAST_ARRIVED: f64 = 0.5;
+/// It arrived as it was sent if it was spread by no more than this.
+const AS_SENT: f64 = 0.85;
+/// What a path that was filled by a probe is taken to carry, as a share of what arrived: the queue has to drain, and
+/// others on the same path were pushed aside for a moment.
+const OF_FULL: f64 = 0.85;
+/// Feedback on a cluster that takes longer is not waited for.
+const PATIENCE_US: i64 = 1_500_000;
+/// Between probes; doubles with each one in vain. Even at the longest, a path that opens is found within it.
+const FIRST_INTERVAL_US: i64 = 2_000_000;
+const LONGEST_INTERVAL_US: i64 = 8_000_000;
+/// The same where probes find what then does not hold (a policer lets a burst through).
+const LONGEST_UNHELD_INTERVAL_US: i64 = 32_000_000;
+/// What was found and lost again within this did not hold.
+const HELD_US: i64 = 5_000_000;
+/// Wishes that change do not make probes follow each other faster than this.
+const LEAST_INTERVAL_US: i64 = 500_000;
+
+/// Which cluster a packet was part of; wraps around, as no more than one is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ClusterId(u8);
+
+/// What came of a probe.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Outcome {
+    /// The path carries this, in kbit/s, and perhaps more.
+    Carries(f64),
+    /// The path carries this, in kbit/s, and was filled by it.
+    Filled(f64),
+    /// Too little came back to tell.
+    Unclear,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Cluster {
+    kbps: f64,
+    began_us: i64,
+    sent_packets: u32,
+    sent_bytes: u32,
+    last_sent: (i64, u32),
+    arrived_packets: u32,
+    arrived_bytes: u32,
+    /// Time on the receiver's clock in microseconds, and bytes.
+    first_arrived: Option<(i64, u32)>,
+    last_arrived_us: i64,
+}
+
+impl Cluster {
+    fn bytes_wanted(&self) -> u32 {
+        (self.kbps * CLUSTER_US / 8_000.0) as u32
+    }
+
+    fn is_complete(&self) -> bool {
+        self.sent_packets >= CLUSTER_PACKETS && self.sent_bytes >= self.bytes_wanted()
+    }
+
+    /// When the next packet is to go: in the rhythm of the cluster's rate.
+    fn due_us(&self) -> i64 {
+        self.began_us + (f64::from(self.sent_bytes) * 8_000.0 / self.kbps) as i64
+    }
+
+    fn outcome(&self, inherent_loss: f64) -> Outcome {
+        let arrived_share = f64::from(self.arrived_packets) / f64::from(self.sent_packets) / (1.0 - inherent_loss);
+        let Some((first_us, first_bytes)) = self.first_arrived.filter(|_| arrived_share >= LEAST_ARRIVED) else {
+            return Outcome::Unclear;
+        };
+        // Between the first and the last packet: each took its place in time before (last) or after (first) itself.
+        let sent_kbps = kbps(self.sent_bytes - self.last_sent.1, self.last_sent.0 - self.began_us);
+        let arrived_kbps =
+            kbps(self.arrived_bytes - first_bytes, self.last_arrived_us - first_us) / (1.0 - inherent_loss);
+        let is_as_sent = arrived_kbps >= sent_kbps * AS_SENT;
+        if is_as_sent { Outcome::Carries(sent_kbps.min(self.kbps)) } else { Outcome::Filled(arrived_kbps * OF_FULL) }
+    }
+}
+
+fn kbps(bytes: u32, over_us: i64) -> f64 {
+    f64::from(bytes) * 8_000.0 / over_us.max(1) as f64
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    Resting,
+    Sending(Cluster),
+    Awaiting(Cluster),
+}
+
+/// The probes of one path, one at a time.
+#[derive(Debug)]
+pub(super) struct Prober {
+    phase: Phase,
+    id: ClusterId,
+    desired_kbps: f64,
+    minimum_kbps: f64,
+    not_before_us: i64,
+    interval_us: i64,
+    concluded_us: Option<i64>,
+    found_us: Option<i64>,
+    unheld_us: Option<i64>,
+}
+
+impl Prober {
+    pub(super) fn new(now_us: i64) -> Self {
+        Self {
+            phase: Phase::Resting,
+            id: ClusterId(0),
+            desired_kbps: 0.0,
+            minimum_kbps: 0.0,
+            not_before_us: now_us,
+            interval_us: FIRST_INTERVAL_US,
+            concluded_us: None,
+            found_us: None,
+            unheld_us: None,
+        }
+    }
+
+    /// What is to be found, in kbit/s: enough for all that is shown, and enough for the next paused picture (0: none is).
+    pub(super) fn needs(&mut self, desired_kbps: u32, minimum_kbps: u32) {
+        let [desired, minimum] = [desired_kbps, minimum_kbps].map(|kbps| f64::from(kbps) * MARGIN);
+        let is_more = desired > self.desired_kbps * MARGIN || minimum > self.minimum_kbps * MARGIN;
+        (self.desired_kbps, self.minimum_kbps) = (desired, minimum);
+        if is_more {
+            let soonest_us = self.concluded_us.map_or(i64::MIN, |at| at + LEAST_INTERVAL_US);
+            self.not_before_us = self.not_before_us.min(soonest_us);
+        }
+    }
+
+    /// All that is shown fits in `estimate_kbps` with room to spare.
+    pub(super) fn is_satisfied(&self, estimate_kbps: f64) -> bool {
+        estimate_kbps >= self.desired_kbps.max(self.minimum_kbps)
+    }
+
+    /// Begins a probe if there is more to be found and it is time. `is_calm`: no queue stands that a probe would add to.
+    pub(super) fn begin_if_due(&mut self, estimate_kbps: f64, is_calm: bool, now_us: i64) {
+        let may = matches!(self.phase, Phase::Resting) && is_calm && now_us >= self.not_before_us;
+        if !may || self.is_satisfied(estimate_kbps) {
+            return;
+        }
+        let step = if self.concluded_us.is_none() { FIRST_STEP } else { STEP };
+        let kbps = (estimate_kbps * step).min(self.desired_kbps).max(self.minimum_kbps);
+        self.id = ClusterId(self.id.0.wrapping_add(1));
+        self.phase = Phase::Sending(Cluster {
+            kbps,
+            began_us: now_us,
+            sent_packets: 0,
+            sent_bytes: 0,
+            last_sent: (now_us, 0),
+            arrived_packets: 0,
+            arrived_bytes: 0,
+            first_arrived: None,
+            last_arrived_us: 0,
+        });
+    }
+
+    /// While a cluster is being sent: when its next packet is due, and how large it is to be if it is padding.
+    pub(super) fn due(&self) -> Option<(i64, u32)> {
+        let Phase::Sending(cluster) = &self.phase else { return None };
+        let bytes = (cluster.bytes_wanted() / PACKETS_WANTED).clamp(PACKET_BYTES.0, PACKET_BYTES.1);
+        Some((cluster.due_us(), bytes))
+    }
+
+    /// When the next probe may begin, if one is needed.
+    pub(super) fn next_us(&self, estimate_kbps: f64) -> Option<i64> {
+        let is_needed = matches!(self.phase, Phase::Resting) && !self.is_satisfied(estimate_kbps);
+        is_needed.then_some(self.not_before_us)
+    }
+
+    /// A probe's packets are on the way, and what queue they make says nothing about what is sent otherwise.
+    pub(super) fn is_under_way(&self) -> bool {
+        !matches!(self.phase, Phase::Resting)
+    }
+
+    /// A packet goes out, whether media or padding; the cluster it is part of.
+    pub(super) fn sent(&mut self, bytes: u32, now_us: i64) -> Option<ClusterId> {
+        let Phase::Sending(cluster) = &mut self.phase else { return None };
+        if cluster.sent_packets == 0 {
+            cluster.began_us = now_us;
+        }
+        cluster.sent_packets += 1;
+        cluster.sent_bytes += bytes;
+        cluster.last_sent = (now_us, bytes);
+        if cluster.is_complete() {
+            self.phase = Phase::Awaiting(*cluster);
+        }
+        Some(self.id)
+    }
+
+    /// A packet of a cluster has arrived.
+    pub(super) fn arrived(&mut self, id: ClusterId, bytes: u32, arrived_us: i64) {
+        let (Phase::Sending(cluster) | Phase::Awaiting(cluster)) = &mut self.phase else { return };
+        if id != self.id {
+            return;
+        }
+        cluster.arrived_packets += 1;
+        cluster.arrived_bytes += bytes;
+        cluster.last_arrived_us = cluster.last_arrived_us.max(arrived_us);
+        if cluster.first_arrived.is_none_or(|(first_us, _)| arrived_us < first_us) {
+            cluster.first_arrived = Some((arrived_us, bytes));
+            cluster.last_arrived_us = cluster.last_arrived_us.max(arrived_us);
+        }
+    }
+
+    /// What came of the probe, once all of it or something after it has arrived, or nothing did for too long.
+    pub(super) fn conclude(&mut self, newest_arrived_us: i64, inherent_loss: f64, now_us: i64) -> Option<Outcome> {
+        let Phase::Awaiting(cluster) = &self.phase else { return None };
+        let (last_sent_us, _) = cluster.last_sent;
+        let all_told = cluster.arrived_packets >= cluster.sent_packets || newest_arrived_us > last_sent_us;
+        if !all_told && now_us - last_sent_us < PATIENCE_US {
+            return None;
+        }
+        let outcome = cluster.outcome(inherent_loss);
+        self.phase = Phase::Resting;
+        self.concluded_us = Some(now_us);
+        if let Outcome::Carries(_) = outcome {
+            self.found_us = Some(now_us);
+            self.not_before_us = now_us;
+            if self.unheld_us.is_none_or(|at| now_us - at > LONGEST_UNHELD_INTERVAL_US) {
+                self.interval_us = FIRST_INTERVAL_US;
+            }
+        } else {
+            self.wait_longer(LONGEST_INTERVAL_US, now_us);
+        }
+        Some(outcome)
+    }
+
+    /// The estimate fell.
+    pub(super) fn fell(&mut self, now_us: i64) {
+        if self.found_us.take().is_some_and(|at| now_us - at < HELD_US) {
+            self.unheld_us = Some(now_us);
+            self.wait_longer(LONGEST_UNHELD_INTERVAL_US, now_us);
+        }
+        self.not_before_us = self.not_before_us.max(now_us + self.interval_us);
+    }
+
+    fn wait_longer(&mut self, longest_us: i64, now_us: i64) {
+        self.not_before_us = now_us + self.interval_us;
+        self.interval_us = (self.interval_us * 2).min(longest_us.max(self.interval_us));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sends the cluster that is due over a path of `path_kbps`, of which every `lose_every`th packet is lost.
+    fn send(prober: &mut Prober, from_us: i64, path_kbps: f64, lose_every: Option<u32>) -> (Outcome, i64) {
+        let (mut free_us, mut last_us, mut number) = (0i64, from_us, 0);
+        while let Some((due_us, bytes)) = prober.due() {
+            number += 1;
+            last_us = due_us;
+            let id = prober.sent(bytes, due_us).expect("part of the cluster");
+            free_us = free_us.max(due_us) + (f64::from(bytes) * 8_000.0 / path_kbps) as i64;
+            if lose_every.is_none_or(|every| number % every != 0) {
+                prober.arrived(id, bytes, free_us + 90_000);
+            }
+        }
+        let outcome = prober.conclude(last_us + 1, 0.0, last_us + 100_000).expect("all told");
+        (outcome, last_us + 100_000)
+    }
+
+    #[test]
+    fn it_doubles_until_what_is_desired_is_found() {
+        let mut prober = Prober::new(0);
+        prober.needs(2_000, 0);
+        let (mut estimate, mut now_us, mut rates) = (300.0, 0, Vec::new());
+        while !prober.is_satisfied(estimate) {
+            prober.begin_if_due(estimate, true, now_us);
+            let (outcome, later_us) = send(&mut prober, now_us, 20_000.0, None);
+            let Outcome::Carries(kbps) = outcome else { panic!("{outcome:?}") };
+            rates.push(kbps as u32);
+            (estimate, now_us) = (kbps, later_us);
+        }
+        assert_eq!(rates.len(), 3, "{rates:?}");
+        assert!(now_us < 1_000_000);
+        prober.begin_if_due(estimate, true, now_us + 10_000_000);
+        assert!(!prober.is_under_way(), "what is desired is known");
+    }
+
+    #[test]
+    fn a_narrow_path_is_measured_and_tried_again_less_and_less() {
+        let mut prober = Prober::new(0);
+        prober.needs(2_000, 0);
+        let (mut now_us, mut begun) = (0, Vec::new());
+        while now_us < 60_000_000 {
+            prober.begin_if_due(400.0, true, now_us);
+            if prober.is_under_way() {
+                begun.push(now_us / 1_000_000);
+                let (outcome, _) = send(&mut prober, now_us, 600.0, None);
+                let Outcome::Filled(kbps) = outcome else { panic!("{outcome:?}") };
+                assert!((450.0..600.0).contains(&kbps), "{kbps}");
+            }
+            now_us += 50_000;
+        }
+        assert!(begun.len() <= 10 && begun[1] <= 3, "{begun:?}");
+        let last_pause = begun[begun.len() - 1] - begun[begun.len() - 2];
+        assert!(last_pause <= 9, "a path that opens is found: {begun:?}");
+    }
+
+    #[test]
+    fn a_paused_picture_is_probed_for_with_little() {
+        let mut prober = Prober::new(0);
+        prober.needs(1_760, 210);
+        prober.concluded_us = Some(0);
+        prober.begin_if_due(60.0, true, 1);
+        let mut bytes_sent = 0;
+        while let Some((due_us, bytes)) = prober.due() {
+            bytes_sent += bytes;
+            prober.sent(bytes, due_us);
+        }
+        assert!(bytes_sent < 1_600, "{bytes_sent} bytes");
+    }
+
+    #[test]
+    fn random_loss_spoils_no_probe_and_silence_is_unclear() {
+        let mut prober = Prober::new(0);
+        prober.needs(2_000, 0);
+        prober.begin_if_due(300.0, true, 0);
+        let (outcome, _) = send(&mut prober, 0, 20_000.0, Some(7));
+        assert!(!matches!(outcome, Outcome::Unclear), "{outcome:?}");
+        prober.begin_if_due(300.0, true, 10_000_000);
+        let (outcome, _) = send(&mut prober, 10_000_000, 20_000.0, Some(1));
+        assert_eq!(outcome, Outcome::Unclear);
+    }
+
+    #[test]
+    fn what_does_not_hold_is_sought_less_often() {
+        let mut prober = Prober::new(0);
+        prober.needs(2_000, 0);
+        let (mut now_us, mut probes) = (0, 0);
+        while now_us < 120_000_000 {
+            prober.begin_if_due(1_000.0, true, now_us);
+            if prober.is_under_way() {
+                probes += 1;
+                let (outcome, later_us) = send(&mut prober, now_us, 50_000.0, None);
+                assert!(matches!(outcome, Outcome::Carries(_)));
+                now_us = later_us + 1_000_000;
+                prober.fell(now_us);
+            }
+            now_us += 50_000;
+        }
+        assert!(probes <= 10, "{probes}");
+    }
+}

@@ -1,0 +1,130 @@
+//! How long packets wait on the way: one-way delay above the least one seen. The slope of delay (see `trend`) is blind to a
+//! queue that is full and stays so; this is not.
+
+use super::arrival::Arrival;
+
+/// The least delay is that of the last one to two of these: long enough to see an empty queue in, short enough for a
+/// new route, or a drift of 100 ppm between the clocks (2 ms in 20 s), not to matter.
+const BASE_US: i64 = 10_000_000;
+/// A wait of this, in milliseconds, is a standing queue.
+const STANDING_MS: f64 = 80.0;
+/// After so many cuts in a row that did not shorten it by a third, the queue is somebody else's, or the route grew longer.
+const CUTS_IN_VAIN: u32 = 4;
+const NOT_SHORTER: f64 = 0.67;
+
+/// The wait on the way of one path.
+#[derive(Debug)]
+pub(super) struct Queue {
+    /// The least difference of the two clocks in the running period and in the one before, in microseconds.
+    least_us: [i64; 2],
+    period_since_us: i64,
+    /// The least in the feedback being read, then that of the last one: bursts and jitter do not reach it.
+    latest_us: Option<i64>,
+    wait_ms: f64,
+    /// What is borne, in milliseconds.
+    tolerance_ms: f64,
+    cuts: u32,
+    wait_at_first_cut_ms: f64,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            least_us: [i64::MAX; 2],
+            period_since_us: 0,
+            latest_us: None,
+            wait_ms: 0.0,
+            tolerance_ms: STANDING_MS,
+            cuts: 0,
+            wait_at_first_cut_ms: 0.0,
+        }
+    }
+}
+
+impl Queue {
+    /// Takes a packet of the feedback being read.
+    pub(super) fn add(&mut self, packet: Arrival) {
+        let delay_us = packet.arrived_us - packet.sent_us;
+        if packet.sent_us - self.period_since_us > BASE_US {
+            self.period_since_us = packet.sent_us;
+            self.least_us = [i64::MAX, self.least_us[0]];
+        }
+        self.least_us[0] = self.least_us[0].min(delay_us);
+        self.latest_us = Some(self.latest_us.map_or(delay_us, |least| least.min(delay_us)));
+    }
+
+    /// The feedback is read.
+    pub(super) fn feedback_ends(&mut self) {
+        let Some(latest_us) = self.latest_us.take() else { return };
+        let least_us = self.least_us[0].min(self.least_us[1]);
+        self.wait_ms = (latest_us - least_us) as f64 / 1_000.0;
+        if self.wait_ms < STANDING_MS {
+            (self.tolerance_ms, self.cuts) = (STANDING_MS, 0);
+        }
+    }
+
+    /// How long packets waited at least, according to the last feedback, in milliseconds.
+    pub(super) fn wait_ms(&self) -> f64 {
+        self.wait_ms
+    }
+
+    /// Whether a queue stands that sending less may shorten.
+    pub(super) fn stands(&self) -> bool {
+        self.wait_ms > self.tolerance_ms
+    }
+
+    /// The rate was cut while a queue stood. If that does not help, the queue is borne, or a competitor that fills queues
+    /// would drive this flow to nothing.
+    pub(super) fn cut(&mut self) {
+        if self.cuts == 0 {
+            self.wait_at_first_cut_ms = self.wait_ms;
+        }
+        self.cuts += 1;
+        if self.cuts > CUTS_IN_VAIN && self.wait_ms > self.wait_at_first_cut_ms * NOT_SHORTER {
+            self.tolerance_ms = self.wait_ms * 1.5;
+            self.cuts = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One feedback on packets sent over 100 ms that waited for `waits_ms`.
+    fn feedback(queue: &mut Queue, at_us: i64, waits_ms: &[i64]) {
+        for wait_ms in waits_ms {
+            queue.add(Arrival { sent_us: at_us, arrived_us: at_us - 7_000_000 + wait_ms * 1_000 });
+        }
+        queue.feedback_ends();
+    }
+
+    #[test]
+    fn the_least_wait_counts_not_that_of_a_burst() {
+        let mut queue = Queue::default();
+        feedback(&mut queue, 0, &[0, 30, 90]);
+        feedback(&mut queue, 100_000, &[200, 5, 150]);
+        assert!((queue.wait_ms() - 5.0).abs() < 0.01 && !queue.stands());
+        feedback(&mut queue, 200_000, &[200, 120]);
+        assert!(queue.stands());
+    }
+
+    #[test]
+    fn a_longer_route_is_the_new_measure_after_a_while() {
+        let mut queue = Queue::default();
+        (0..300).for_each(|step| feedback(&mut queue, step * 100_000, &[if step < 10 { 0 } else { 150 }]));
+        assert!(!queue.stands());
+    }
+
+    #[test]
+    fn a_queue_that_cuts_do_not_shorten_is_borne_until_it_is_gone() {
+        let mut queue = Queue::default();
+        feedback(&mut queue, 0, &[0]);
+        feedback(&mut queue, 100_000, &[300]);
+        (0..=CUTS_IN_VAIN).for_each(|_| queue.cut());
+        assert!(!queue.stands());
+        feedback(&mut queue, 200_000, &[10]);
+        feedback(&mut queue, 300_000, &[300]);
+        assert!(queue.stands());
+    }
+}
