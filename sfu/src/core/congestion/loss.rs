@@ -21,14 +21,22 @@ const PAUSE_US: i64 = 1_000_000;
 /// The periods remembered, and how much less each says than the one after it.
 const PERIODS: usize = 12;
 const FADING: f64 = 0.8;
-/// Loss above the inherent one that is no reason to think about it.
+/// Loss above the inherent one that is no reason to think about it: this much, or what chance alone explains.
 const UNREMARKABLE: f64 = 0.02;
+const STANDARD_DEVIATIONS: f64 = 3.0;
+/// For that, at least this is taken to be lost at any rate: no path loses nothing.
+const LEAST_INHERENT: f64 = 0.01;
+/// Loss by this much above all that was seen at such a rate shows that the path is not the one it was.
+const CHANGE: f64 = 0.05;
 /// How surprising it is (in nats) that the inherent loss is one (100 %) more than it was, beyond [`UNREMARKABLE`].
 const SURPRISE_OF_LOSS: f64 = 20.0;
 /// How surprising it is (in nats) that the capacity is an e-th of what was sent.
 const SURPRISE_OF_CAPACITY: f64 = 5.0;
-/// How fast the inherent loss is learnt, per period.
-const LEARNING: f64 = 0.15;
+/// How fast the inherent loss is learnt, per period: from an experiment; from loss that is less than it; and from loss
+/// that is more but unremarkable. The last is slow, or a rate that creeps beyond a policer's would take its loss along.
+const LEARNING_BY_EXPERIMENT: f64 = 0.5;
+const LEARNING_DOWN: f64 = 0.15;
+const LEARNING_UP: f64 = 0.02;
 /// More than this is not inherent: nothing could be done with such a path.
 const MOST_INHERENT: f64 = 0.4;
 /// How much a capacity that nothing speaks against any more grows, per period.
@@ -122,7 +130,21 @@ impl Loss {
         self.latest = (self.latest + 1) % PERIODS;
         self.filled = (self.filled + 1).min(PERIODS);
         self.periods[self.latest] = Period { kbps, packets: open.packets.into(), lost: open.lost.into() };
+        self.forget_if_changed();
         self.judge();
+    }
+
+    /// A path that has changed is not to be judged by what it was.
+    fn forget_if_changed(&mut self) {
+        let latest = self.periods[self.latest];
+        let before = self.weighted().skip(1);
+        let (most_kbps, most_loss) = before.fold((0.0f64, 0.0f64), |(kbps, loss), (_, period)| {
+            (kbps.max(period.kbps), loss.max(period.loss()))
+        });
+        let is_as_fast = latest.kbps < most_kbps * 1.1;
+        if is_as_fast && latest.loss() > most_loss + CHANGE.max(chance(self.inherent, latest.packets)) {
+            self.filled = 1;
+        }
     }
 
     /// The periods, the latest first, each with its weight.
@@ -135,8 +157,9 @@ impl Loss {
     fn judge(&mut self) {
         let latest = self.periods[self.latest];
         let free = self.explain(f64::INFINITY);
-        if self.capacity_kbps.is_none() && free.inherent <= self.inherent + UNREMARKABLE {
-            self.learn(free.inherent);
+        if self.capacity_kbps.is_none() && free.inherent <= self.inherent + self.unremarkable() {
+            let is_less = free.inherent < self.inherent;
+            self.learn(free.inherent, if is_less { LEARNING_DOWN } else { LEARNING_UP });
             return;
         }
         let arrived_kbps = latest.kbps * (1.0 - latest.loss()) / (1.0 - self.inherent);
@@ -146,17 +169,30 @@ impl Loss {
         let best = tried.map(|capacity| self.explain(capacity)).fold(free, |best, other| {
             if other.likelihood > best.likelihood { other } else { best }
         });
-        self.learn(best.inherent);
+        let is_refuted = best.capacity_kbps.is_infinite() && best.inherent > self.inherent + UNREMARKABLE;
         self.capacity_kbps = match self.capacity_kbps {
             _ if best.capacity_kbps.is_finite() => Some(best.capacity_kbps.min(bound * GROWTH)),
-            // Without loss a bound is not refuted, only no longer confirmed; with loss below it, it is.
-            Some(bound) if best.inherent < self.inherent + UNREMARKABLE && latest.loss() < UNREMARKABLE => Some(bound * GROWTH),
+            // Without loss below it a bound is not refuted, only no longer confirmed.
+            Some(bound) if !is_refuted => Some(bound * GROWTH),
             _ => None,
         };
+        let is_less = best.inherent < self.inherent;
+        let speed = match (is_refuted, is_less) {
+            (true, _) => LEARNING_BY_EXPERIMENT,
+            (false, true) => LEARNING_DOWN,
+            (false, false) => LEARNING_UP,
+        };
+        self.learn(best.inherent, speed);
     }
 
-    fn learn(&mut self, inherent: f64) {
-        self.inherent += (inherent.min(MOST_INHERENT) - self.inherent) * LEARNING;
+    fn learn(&mut self, inherent: f64, speed: f64) {
+        self.inherent += (inherent.min(MOST_INHERENT) - self.inherent) * speed;
+    }
+
+    /// How much more than the inherent loss is no reason to think about it.
+    fn unremarkable(&self) -> f64 {
+        let packets = self.weighted().map(|(weight, period)| weight * period.packets).sum();
+        UNREMARKABLE.max(chance(self.inherent, packets))
     }
 
     fn explain(&self, capacity_kbps: f64) -> Explanation {
@@ -178,6 +214,12 @@ impl Loss {
             + SURPRISE_OF_CAPACITY * (latest_kbps / capacity_kbps).ln().max(0.0);
         Explanation { capacity_kbps, inherent, likelihood: fit - surprise }
     }
+}
+
+/// How far the share that is lost of so many packets may be from `inherent` by chance.
+fn chance(inherent: f64, packets: f64) -> f64 {
+    let inherent = inherent.max(LEAST_INHERENT);
+    STANDARD_DEVIATIONS * (inherent * (1.0 - inherent) / packets.max(1.0)).sqrt()
 }
 
 #[cfg(test)]

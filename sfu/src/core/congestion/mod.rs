@@ -52,7 +52,7 @@ use self::{
     feedback::{Feedback, ReceiverClock},
     history::{History, Sent},
     loss::Loss,
-    pacer::Pacer,
+    pacer::{Pacer, Room},
     probe::{Outcome, Prober},
     queue::Queue,
     rate::Rate,
@@ -63,8 +63,6 @@ pub use self::history::TransportSequence;
 
 /// Growing delay is no overuse before packets wait this long, in milliseconds: there is no queue to speak of.
 const LEAST_WAIT_MS: f64 = 10.0;
-/// No probe begins while packets wait longer than this, in milliseconds.
-const CALM_WAIT_MS: f64 = 30.0;
 /// What it takes beyond a round trip to see the effect of a change (draft-ietf-rmcat-gcc-02 section 5.5).
 const RESPONSE_US: i64 = 100_000;
 /// Weight of a new round-trip time.
@@ -228,6 +226,7 @@ impl Controller {
         self.judge_loss(now_us);
         self.conclude_probe(now_us);
         self.steer(now_us);
+        if std::env::var_os("TRACE").is_some() { eprintln!("{:>8.2} est {:>6.0} rate {:>6.0} bound {:>6.0} inh {:.3} acked {:>6.0} {:>6.0} wait {:>5.0} {:?} slope {} probe {} cap {:?}", now_us as f64/1e6, self.estimate(), self.rate.kbps(), self.loss.bound_kbps().unwrap_or(-1.0), self.loss.inherent(), self.acked.kbps().unwrap_or(0.0), self.acked.recent_kbps().unwrap_or(0.0), self.queue.wait_ms(), self.trend.usage(), self.trend.debug(), self.prober.is_under_way(), self.rate.capacity_kbps); } // TRACE
         self.follow(now_us);
     }
 
@@ -254,7 +253,7 @@ impl Controller {
 
     /// No queue is there that a probe would add to. It takes feedback to change that.
     fn is_calm(&self) -> bool {
-        self.trend.usage() == Usage::Normal && self.queue.wait_ms() < CALM_WAIT_MS
+        self.trend.usage() == Usage::Normal && self.queue.is_calm()
     }
 
     fn estimate(&self) -> f64 {
@@ -268,7 +267,7 @@ impl Controller {
         self.queue.add(arrival);
         // What a probe does to the queue is its own doing: it is judged by its outcome.
         match sent.cluster {
-            Some(cluster) => self.prober.arrived(cluster, sent.bytes.into(), arrived_us),
+            Some(cluster) => self.prober.arrived(cluster, arrival),
             None => {
                 if let Some(step) = self.groups.add(arrival) {
                     self.trend.add(step);
@@ -299,6 +298,7 @@ impl Controller {
     fn conclude_probe(&mut self, now_us: i64) {
         let newest_us = self.history.newest_arrived_us().unwrap_or(i64::MIN);
         let Some(outcome) = self.prober.conclude(newest_us, self.loss.inherent(), now_us) else { return };
+        if std::env::var_os("TRACE").is_some() { eprintln!("{:>8.2} PROBE {outcome:?}", now_us as f64/1e6); } // TRACE
         if let Outcome::Carries(kbps) | Outcome::Filled(kbps) = outcome
             && kbps > self.estimate()
         {
@@ -319,9 +319,12 @@ impl Controller {
         let usage = self.trend.usage();
         let grows = usage == Usage::Over && self.queue.wait_ms() > LEAST_WAIT_MS;
         let stands = usage != Usage::Under && self.queue.stands();
+        if self.queue.is_gone() {
+            self.rate.drained();
+        }
         if !grows && !stands {
             self.rate.grow(usage, arriving / (1.0 - self.loss.inherent()), response_us, now_us);
-        } else if self.rate.overused(arriving.min(lately), response_us, now_us) {
+        } else if self.rate.overused(lately, self.queue.wait_ms(), response_us, now_us) {
             self.prober.fell(now_us);
             if stands {
                 self.queue.cut();
@@ -332,7 +335,13 @@ impl Controller {
     /// The pacer follows the estimate.
     fn follow(&mut self, now_us: i64) {
         let estimate = self.estimate();
-        self.pacer.follow(estimate, self.prober.is_satisfied(estimate), now_us);
+        let is_bound_by_loss = self.loss.bound_kbps().is_some_and(|bound_kbps| bound_kbps <= estimate);
+        let room = match self.prober.is_satisfied(estimate) {
+            true => Room::Ample,
+            false if is_bound_by_loss => Room::Shallow,
+            false => Room::Narrow,
+        };
+        self.pacer.follow(estimate, room, now_us);
     }
 
     fn us(&self, at: Instant) -> i64 {

@@ -8,6 +8,8 @@ use super::arrival::Arrival;
 const BASE_US: i64 = 10_000_000;
 /// A wait of this, in milliseconds, is a standing queue.
 const STANDING_MS: f64 = 80.0;
+/// A wait below this, in milliseconds, is no queue to speak of: it may be added to by a probe.
+const CALM_MS: f64 = 30.0;
 /// After so many cuts in a row that did not shorten it by a third, the queue is somebody else's, or the route grew longer.
 const CUTS_IN_VAIN: u32 = 4;
 const NOT_SHORTER: f64 = 0.67;
@@ -71,6 +73,16 @@ impl Queue {
     /// Whether a queue stands that sending less may shorten.
     pub(super) fn stands(&self) -> bool {
         self.wait_ms > self.tolerance_ms
+    }
+
+    /// Whether there is no queue that a probe would make worse; one that is somebody else's does not count.
+    pub(super) fn is_calm(&self) -> bool {
+        self.is_gone() || self.tolerance_ms > STANDING_MS && !self.stands()
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_gone(&self) -> bool {
+        self.wait_ms < CALM_MS
     }
 
     /// The rate was cut while a queue stood. If that does not help, the queue is borne, or a competitor that fills queues

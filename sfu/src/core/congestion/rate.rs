@@ -4,6 +4,10 @@ use super::trend::Usage;
 
 /// What remains of the acknowledged rate after overuse (section 5.5: beta): the queue needs room to drain.
 const DECREASE: f64 = 0.85;
+/// A long queue gets more room: so much that it would be gone after this time, in milliseconds, ...
+const DRAIN_MS: f64 = 2_000.0;
+/// ... but no more than half.
+const LEAST_DECREASE: f64 = 0.5;
 /// Growth per second while nothing is known of the capacity.
 const GROWTH_PER_SECOND: f64 = 0.08;
 /// Near the capacity: one packet more, in kbit, for each time that it takes to see what comes of it.
@@ -24,18 +28,29 @@ pub(super) struct Rate {
     /// It never falls below this: from nothing it would not grow.
     floor_kbps: f64,
     /// What arrived, in kbit/s, when the path was last full.
-    capacity_kbps: Option<f64>,
+    pub(super) capacity_kbps: Option<f64>,
+    /// The rate is lower than the path would carry, until the queue is gone.
+    is_draining: bool,
     updated_us: i64,
     decreased_us: Option<i64>,
+    /// The rate before that.
+    uncut_kbps: f64,
 }
 
 impl Rate {
     pub(super) fn new(kbps: f64, floor_kbps: f64) -> Self {
-        Self { kbps, floor_kbps, capacity_kbps: None, updated_us: 0, decreased_us: None }
+        Self { kbps, floor_kbps, capacity_kbps: None, is_draining: false, updated_us: 0, decreased_us: None, uncut_kbps: kbps }
     }
 
     pub(super) fn kbps(&self) -> f64 {
         self.kbps
+    }
+
+    /// The queue is gone: the rate need no longer make room for it.
+    pub(super) fn drained(&mut self) {
+        if std::mem::take(&mut self.is_draining) {
+            self.kbps = self.kbps.max(self.capacity_kbps.unwrap_or(0.0) * DECREASE);
+        }
     }
 
     /// Goes on after a period without overuse, in which `arriving_kbps` arrived. `response_us` is how long it takes until
@@ -57,21 +72,23 @@ impl Rate {
         self.kbps = self.kbps.max((self.kbps + growth).min(arriving_kbps * UNTESTED));
     }
 
-    /// The path is full with `arriving_kbps`. Whether the rate was cut: only once per `response_us`, for the effect of one
-    /// cut is to be seen before the next.
-    pub(super) fn overused(&mut self, arriving_kbps: f64, response_us: i64, now_us: i64) -> bool {
+    /// The path is full with `arriving_kbps`, and packets wait for `wait_ms`. Whether the rate was cut: only once per
+    /// `response_us`, for the effect of one cut is to be seen before the next.
+    pub(super) fn overused(&mut self, arriving_kbps: f64, wait_ms: f64, response_us: i64, now_us: i64) -> bool {
         self.updated_us = now_us;
-        if self.decreased_us.is_some_and(|at| now_us - at < response_us) {
-            // The queue still stands, and what it lets through now is the capacity: better known than at the first cut.
-            self.limit(arriving_kbps);
-            return false;
-        }
         let is_near = |capacity: &f64| (arriving_kbps / capacity - 1.0).abs() < NEAR;
         let known = self.capacity_kbps.filter(is_near).unwrap_or(arriving_kbps);
         self.capacity_kbps = Some(known + (arriving_kbps - known) * NEW_CAPACITY);
-        self.limit(arriving_kbps * DECREASE);
-        self.decreased_us = Some(now_us);
-        true
+        let is_first = self.decreased_us.is_none_or(|at| now_us - at >= response_us);
+        if is_first {
+            (self.uncut_kbps, self.decreased_us) = (self.kbps, Some(now_us));
+        }
+        // What a full path lets through is its capacity. At the first look the path was not full for long, and had perhaps just
+        // been asked for more, or become narrower; what is seen while the queue stands is better, so the cut is made anew.
+        let left = arriving_kbps * (1.0 - wait_ms / DRAIN_MS).clamp(LEAST_DECREASE, DECREASE);
+        self.kbps = left.min(self.uncut_kbps).max(self.floor_kbps);
+        self.is_draining = true;
+        is_first
     }
 
     /// A probe showed that the path carries `kbps`.
@@ -110,13 +127,23 @@ mod tests {
     #[test]
     fn overuse_cuts_once_and_then_waits_for_the_effect() {
         let mut rate = Rate::new(2_000.0, 30.0);
-        assert!(rate.overused(1_000.0, RESPONSE_US, 100_000));
+        assert!(rate.overused(1_000.0, 50.0, RESPONSE_US, 100_000));
         assert!((rate.kbps() - 850.0).abs() < 0.01);
-        assert!(!rate.overused(900.0, RESPONSE_US, 200_000));
-        assert!((rate.kbps() - 850.0).abs() < 0.01);
-        assert!(!rate.overused(200.0, RESPONSE_US, 250_000));
-        assert!((rate.kbps() - 200.0).abs() < 0.01, "what the full path carries is known by now");
-        assert!(rate.overused(200.0, RESPONSE_US, 300_000));
+        assert!(!rate.overused(900.0, 50.0, RESPONSE_US, 200_000));
+        assert!((rate.kbps() - 765.0).abs() < 0.01, "the same cut, better measured");
+        assert!(!rate.overused(200.0, 50.0, RESPONSE_US, 250_000));
+        assert!(!rate.overused(2_000.0, 50.0, RESPONSE_US, 260_000));
+        assert!((rate.kbps() - 1_700.0).abs() < 0.01, "the path was asked for more and carries it");
+        assert!(rate.overused(200.0, 50.0, RESPONSE_US, 300_000));
+        assert!((rate.kbps() - 170.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn a_long_queue_is_given_room_until_it_is_gone() {
+        let mut rate = Rate::new(2_000.0, 30.0);
+        rate.overused(200.0, 800.0, RESPONSE_US, 100_000);
+        assert!((rate.kbps() - 120.0).abs() < 0.01);
+        rate.drained();
         assert!((rate.kbps() - 170.0).abs() < 0.01);
     }
 
@@ -125,13 +152,13 @@ mod tests {
         let grown = |known: bool| {
             let mut rate = Rate::new(2_000.0, 30.0);
             if known {
-                rate.overused(2_000.0, RESPONSE_US, 0);
+                rate.overused(2_000.0, 50.0, RESPONSE_US, 0);
             } else {
                 rate.limit(1_700.0);
             }
             (5..=15).for_each(|step| rate.grow(Usage::Normal, 1_900.0, RESPONSE_US, step * 100_000));
             rate.kbps() - 1_700.0
         };
-        assert!(grown(true) < 60.0 && grown(false) > 120.0, "{} {}", grown(true), grown(false));
+        assert!(grown(true) < 80.0 && grown(false) > 120.0, "{} {}", grown(true), grown(false));
     }
 }

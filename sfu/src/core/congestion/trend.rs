@@ -72,6 +72,7 @@ impl Trend {
         self.usage
     }
 
+    pub(super) fn debug(&self) -> String { format!("{:.1}/{:.1}", self.slope*GAIN, self.threshold) } // TRACE
     /// Takes the next step.
     pub(super) fn add(&mut self, step: Step) {
         self.delay_ms += step.delay_us as f64 / 1_000.0;
@@ -174,7 +175,7 @@ mod tests {
     #[test]
     fn the_threshold_follows_a_rough_path_and_comes_back() {
         let mut trend = Trend::default();
-        let rough = |step: i64| if step / 15 % 2 == 0 { 1_300 } else { -1_300 };
+        let rough = |step: i64| if step / 15 % 2 == 0 { 2_500 } else { -2_500 };
         let now_us = feed(&mut trend, 0, 600, rough);
         let high = trend.threshold;
         assert!(high > FIRST_THRESHOLD, "{high}");
