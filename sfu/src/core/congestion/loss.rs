@@ -25,13 +25,14 @@ const FADING: f64 = 0.8;
 const UNREMARKABLE: f64 = 0.02;
 const STANDARD_DEVIATIONS: f64 = 3.0;
 /// For that, at least this is taken to be lost at any rate: no path loses nothing.
-const LEAST_INHERENT: f64 = 0.01;
+const LEAST_INHERENT: f64 = 0.02;
 /// Loss by this much above all that was seen at such a rate shows that the path is not the one it was.
 const CHANGE: f64 = 0.05;
 /// How surprising it is (in nats) that the inherent loss is one (100 %) more than it was, beyond [`UNREMARKABLE`].
 const SURPRISE_OF_LOSS: f64 = 20.0;
-/// How surprising it is (in nats) that the capacity is an e-th of what was sent.
-const SURPRISE_OF_CAPACITY: f64 = 5.0;
+/// How surprising it is (in nats) that the capacity is less than what was sent, and that it is an e-th of that.
+const SURPRISE_OF_LIMIT: f64 = 1.0;
+const SURPRISE_OF_CAPACITY: f64 = 4.0;
 /// How fast the inherent loss is learnt, per period: from an experiment; from loss that is less than it; and from loss
 /// that is more but unremarkable. The last is slow, or a rate that creeps beyond a policer's would take its loss along.
 const LEARNING_BY_EXPERIMENT: f64 = 0.5;
@@ -39,8 +40,10 @@ const LEARNING_DOWN: f64 = 0.15;
 const LEARNING_UP: f64 = 0.02;
 /// More than this is not inherent: nothing could be done with such a path.
 const MOST_INHERENT: f64 = 0.4;
+/// The capacity is sought among the rates that arrived in so many of the latest periods, and near the one it was.
+const SEEN: usize = 4;
 /// How much a capacity that nothing speaks against any more grows, per period.
-const GROWTH: f64 = 1.05;
+const GROWTH: f64 = 1.03;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Period {
@@ -117,19 +120,25 @@ impl Loss {
         was_judged
     }
 
-    /// A probe showed that the path carries `kbps`: what was seen before was of another path.
-    pub(super) fn found(&mut self, kbps: f64) {
+    /// A probe of so many packets, of which so many were lost, showed that the path carries `kbps`: more than thought, so what
+    /// was seen before was of another path.
+    pub(super) fn found(&mut self, kbps: f64, packets: u32, lost: u32) {
         if self.capacity_kbps.is_some_and(|capacity| capacity < kbps) {
             self.capacity_kbps = None;
         }
-        self.filled = 0;
+        (self.filled, self.open) = (0, None);
+        self.remember(Period { kbps, packets: packets.into(), lost: lost.into() });
+    }
+
+    fn remember(&mut self, period: Period) {
+        self.latest = (self.latest + 1) % PERIODS;
+        self.filled = (self.filled + 1).min(PERIODS);
+        self.periods[self.latest] = period;
     }
 
     fn close(&mut self, open: Open, end_us: i64) {
         let kbps = f64::from(open.bytes) * 8_000.0 / (end_us - open.since_us) as f64;
-        self.latest = (self.latest + 1) % PERIODS;
-        self.filled = (self.filled + 1).min(PERIODS);
-        self.periods[self.latest] = Period { kbps, packets: open.packets.into(), lost: open.lost.into() };
+        self.remember(Period { kbps, packets: open.packets.into(), lost: open.lost.into() });
         self.forget_if_changed();
         self.judge();
     }
@@ -142,7 +151,7 @@ impl Loss {
             (kbps.max(period.kbps), loss.max(period.loss()))
         });
         let is_as_fast = latest.kbps < most_kbps * 1.1;
-        if is_as_fast && latest.loss() > most_loss + CHANGE.max(chance(self.inherent, latest.packets)) {
+        if is_as_fast && latest.loss() > most_loss + CHANGE.max(chance(most_loss, latest.packets)) {
             self.filled = 1;
         }
     }
@@ -155,17 +164,17 @@ impl Loss {
     }
 
     fn judge(&mut self) {
-        let latest = self.periods[self.latest];
         let free = self.explain(f64::INFINITY);
         if self.capacity_kbps.is_none() && free.inherent <= self.inherent + self.unremarkable() {
             let is_less = free.inherent < self.inherent;
             self.learn(free.inherent, if is_less { LEARNING_DOWN } else { LEARNING_UP });
             return;
         }
-        let arrived_kbps = latest.kbps * (1.0 - latest.loss()) / (1.0 - self.inherent);
         let bound = self.capacity_kbps.unwrap_or(f64::INFINITY);
-        let candidates = [arrived_kbps, arrived_kbps * 0.95, bound * 0.95, bound, bound * GROWTH];
-        let tried = candidates.into_iter().filter(|capacity| capacity.is_finite() && *capacity > 0.0);
+        let arrived = |(_, period): (f64, &Period)| period.kbps * (1.0 - period.loss()) / (1.0 - self.inherent);
+        let seen = self.weighted().take(SEEN).map(arrived);
+        let candidates = seen.chain([bound * 0.95, bound, bound * GROWTH]);
+        let tried = candidates.filter(|capacity| capacity.is_finite() && *capacity > 0.0);
         let best = tried.map(|capacity| self.explain(capacity)).fold(free, |best, other| {
             if other.likelihood > best.likelihood { other } else { best }
         });
@@ -209,9 +218,9 @@ impl Loss {
                 weight * (period.lost * lost.ln() + (period.packets - period.lost) * (1.0 - lost).ln())
             })
             .sum();
-        let latest_kbps = self.periods[self.latest].kbps;
-        let surprise = SURPRISE_OF_LOSS * (inherent - self.inherent - UNREMARKABLE).max(0.0)
-            + SURPRISE_OF_CAPACITY * (latest_kbps / capacity_kbps).ln().max(0.0);
+        let excess = (self.periods[self.latest].kbps / capacity_kbps).ln();
+        let of_capacity = if excess > 0.0 { SURPRISE_OF_LIMIT + SURPRISE_OF_CAPACITY * excess } else { 0.0 };
+        let surprise = SURPRISE_OF_LOSS * (inherent - self.inherent - UNREMARKABLE).max(0.0) + of_capacity;
         Explanation { capacity_kbps, inherent, likelihood: fit - surprise }
     }
 }

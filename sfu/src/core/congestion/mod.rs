@@ -53,7 +53,7 @@ use self::{
     history::{History, Sent},
     loss::Loss,
     pacer::{Pacer, Room},
-    probe::{Outcome, Prober},
+    probe::{Prober, View},
     queue::Queue,
     rate::Rate,
     trend::{Trend, Usage},
@@ -63,6 +63,9 @@ pub use self::history::TransportSequence;
 
 /// Growing delay is no overuse before packets wait this long, in milliseconds: there is no queue to speak of.
 const LEAST_WAIT_MS: f64 = 10.0;
+/// A queue that has just begun to grow is looked at twice, unless packets wait longer than this, in milliseconds: what
+/// arrives is not yet what a full path carries.
+const LONG_WAIT_MS: f64 = 40.0;
 /// What it takes beyond a round trip to see the effect of a change (draft-ietf-rmcat-gcc-02 section 5.5).
 const RESPONSE_US: i64 = 100_000;
 /// Weight of a new round-trip time.
@@ -134,6 +137,8 @@ pub struct Controller {
     prober: Prober,
     pacer: Pacer,
     rtt_us: Option<f64>,
+    /// The last feedback showed overuse.
+    was_overused: bool,
     /// Since when packets have been sent that nothing is known of.
     unanswered_us: Option<i64>,
 }
@@ -155,6 +160,7 @@ impl Controller {
             prober: Prober::new(0),
             pacer: Pacer::new(0),
             rtt_us: None,
+            was_overused: false,
             unanswered_us: None,
         };
         controller.follow(0);
@@ -296,14 +302,16 @@ impl Controller {
     }
 
     fn conclude_probe(&mut self, now_us: i64) {
-        let newest_us = self.history.newest_arrived_us().unwrap_or(i64::MIN);
-        let Some(outcome) = self.prober.conclude(newest_us, self.loss.inherent(), now_us) else { return };
+        let view = View {
+            estimate_kbps: self.estimate(),
+            inherent_loss: self.loss.inherent(),
+            newest_arrived_us: self.history.newest_arrived_us(),
+        };
+        let Some(outcome) = self.prober.conclude(view, now_us) else { return };
         if std::env::var_os("TRACE").is_some() { eprintln!("{:>8.2} PROBE {outcome:?}", now_us as f64/1e6); } // TRACE
-        if let Outcome::Carries(kbps) | Outcome::Filled(kbps) = outcome
-            && kbps > self.estimate()
-        {
+        if let Some(kbps) = outcome.carries_kbps.filter(|kbps| *kbps > view.estimate_kbps) {
             self.rate.found(kbps);
-            self.loss.found(kbps);
+            self.loss.found(kbps, outcome.packets, outcome.lost);
         }
         self.trend.reset();
         self.groups.reset();
@@ -317,14 +325,17 @@ impl Controller {
         }
         let response_us = self.rtt_us.unwrap_or(0.0) as i64 + RESPONSE_US;
         let usage = self.trend.usage();
-        let grows = usage == Usage::Over && self.queue.wait_ms() > LEAST_WAIT_MS;
-        let stands = usage != Usage::Under && self.queue.stands();
+        let wait_ms = self.queue.wait_ms();
         if self.queue.is_gone() {
             self.rate.drained();
         }
-        if !grows && !stands {
+        let grows = usage == Usage::Over && wait_ms > LEAST_WAIT_MS;
+        let stands = usage != Usage::Under && self.queue.stands();
+        let is_overused = grows || stands;
+        let is_sure = std::mem::replace(&mut self.was_overused, is_overused) || wait_ms > LONG_WAIT_MS;
+        if !is_overused {
             self.rate.grow(usage, arriving / (1.0 - self.loss.inherent()), response_us, now_us);
-        } else if self.rate.overused(lately, self.queue.wait_ms(), response_us, now_us) {
+        } else if is_sure && self.rate.overused(lately, wait_ms, response_us, now_us) {
             self.prober.fell(now_us);
             if stands {
                 self.queue.cut();
