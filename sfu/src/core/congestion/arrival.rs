@@ -68,11 +68,6 @@ impl Groups {
         let sent_us = ended.last.sent_us - before.last.sent_us;
         Some(Step { arrived_us: ended.last.arrived_us, delay_us: arrived_us - sent_us })
     }
-
-    /// Begins anew: what comes next is not compared with what was.
-    pub(super) fn reset(&mut self) {
-        *self = Self::default();
-    }
 }
 
 #[cfg(test)]

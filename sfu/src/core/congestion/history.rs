@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::probe::ClusterId;
+use super::probe::Part;
 
 /// The most packets remembered: at 16 bytes each, 64 KiB where so many are sent within [`KEPT_US`].
 pub(super) const MOST_PACKETS: usize = 4_096;
@@ -23,8 +23,8 @@ pub(super) struct Sent {
     /// On this node's clock, in microseconds.
     pub(super) at_us: i64,
     pub(super) bytes: u16,
-    /// The probe it was part of.
-    pub(super) cluster: Option<ClusterId>,
+    /// Whether it was part of a probe, or had to do with one.
+    pub(super) part: Part,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     fn packet(at_us: i64) -> Sent {
-        Sent { at_us, bytes: 1_200, cluster: None }
+        Sent { at_us, bytes: 1_200, part: Part::None }
     }
 
     fn settled(history: &mut History) -> Vec<(i64, bool)> {

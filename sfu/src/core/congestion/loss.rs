@@ -15,12 +15,12 @@
 
 /// A period is at least this long and has at least so many packets: one lost of fewer would be too large a share.
 const PERIOD_US: i64 = 250_000;
-const PERIOD_PACKETS: u32 = 20;
+const PERIOD_PACKETS: u32 = 40;
 /// After a pause of this length, what was before it is not held together with what comes.
 const PAUSE_US: i64 = 1_000_000;
 /// The periods remembered, and how much less each says than the one after it.
-const PERIODS: usize = 12;
-const FADING: f64 = 0.8;
+const PERIODS: usize = 20;
+const FADING: f64 = 0.93;
 /// Loss above the inherent one that is no reason to think about it: this much, or what chance alone explains.
 const UNREMARKABLE: f64 = 0.02;
 const STANDARD_DEVIATIONS: f64 = 3.0;
@@ -28,8 +28,9 @@ const STANDARD_DEVIATIONS: f64 = 3.0;
 const LEAST_INHERENT: f64 = 0.02;
 /// Loss by this much above all that was seen at such a rate shows that the path is not the one it was.
 const CHANGE: f64 = 0.05;
-/// How surprising it is (in nats) that the inherent loss is one (100 %) more than it was, beyond [`UNREMARKABLE`].
-const SURPRISE_OF_LOSS: f64 = 20.0;
+/// How surprising it is (in nats) that the inherent loss is e times [`UNREMARKABLE`] more than it was: the first few percent
+/// most of all, since a rate just above a policer's loses as much.
+const SURPRISE_OF_LOSS: f64 = 2.0;
 /// How surprising it is (in nats) that the capacity is less than what was sent, and that it is an e-th of that.
 const SURPRISE_OF_LIMIT: f64 = 1.0;
 const SURPRISE_OF_CAPACITY: f64 = 4.0;
@@ -42,8 +43,10 @@ const LEARNING_UP: f64 = 0.02;
 const MOST_INHERENT: f64 = 0.4;
 /// The capacity is sought among the rates that arrived in so many of the latest periods, and near the one it was.
 const SEEN: usize = 4;
+/// A cut goes this much below the capacity found: it is known no better, and what exceeds it is lost.
+const MARGIN: f64 = 0.97;
 /// How much a capacity that nothing speaks against any more grows, per period.
-const GROWTH: f64 = 1.03;
+const GROWTH: f64 = 1.02;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Period {
@@ -171,18 +174,22 @@ impl Loss {
             return;
         }
         let bound = self.capacity_kbps.unwrap_or(f64::INFINITY);
+        let is_clean = self.periods[self.latest].loss() <= self.inherent + UNREMARKABLE;
+        let most = if is_clean { bound * GROWTH } else { bound };
         let arrived = |(_, period): (f64, &Period)| period.kbps * (1.0 - period.loss()) / (1.0 - self.inherent);
         let seen = self.weighted().take(SEEN).map(arrived);
-        let candidates = seen.chain([bound * 0.95, bound, bound * GROWTH]);
+        let candidates = seen.chain([bound * 0.95, bound, most]);
         let tried = candidates.filter(|capacity| capacity.is_finite() && *capacity > 0.0);
         let best = tried.map(|capacity| self.explain(capacity)).fold(free, |best, other| {
             if other.likelihood > best.likelihood { other } else { best }
         });
+        if std::env::var_os("TRACE").is_some() { let l = self.periods[self.latest]; eprintln!("    9999 JUDGE latest {:.0} {}/{} bound {:?} best {:.0} p {:.3} ll {:.2} free p {:.3} ll {:.2} n {}", l.kbps, l.lost, l.packets, self.capacity_kbps, best.capacity_kbps, best.inherent, best.likelihood, self.explain(f64::INFINITY).inherent, self.explain(f64::INFINITY).likelihood, self.filled); } // TRACE
         let is_refuted = best.capacity_kbps.is_infinite() && best.inherent > self.inherent + UNREMARKABLE;
         self.capacity_kbps = match self.capacity_kbps {
-            _ if best.capacity_kbps.is_finite() => Some(best.capacity_kbps.min(bound * GROWTH)),
+            _ if best.capacity_kbps < bound => Some(best.capacity_kbps * MARGIN),
+            _ if best.capacity_kbps.is_finite() => Some(best.capacity_kbps.min(most)),
             // Without loss below it a bound is not refuted, only no longer confirmed.
-            Some(bound) if !is_refuted => Some(bound * GROWTH),
+            Some(_) if !is_refuted => Some(most),
             _ => None,
         };
         let is_less = best.inherent < self.inherent;
@@ -220,8 +227,8 @@ impl Loss {
             .sum();
         let excess = (self.periods[self.latest].kbps / capacity_kbps).ln();
         let of_capacity = if excess > 0.0 { SURPRISE_OF_LIMIT + SURPRISE_OF_CAPACITY * excess } else { 0.0 };
-        let surprise = SURPRISE_OF_LOSS * (inherent - self.inherent - UNREMARKABLE).max(0.0) + of_capacity;
-        Explanation { capacity_kbps, inherent, likelihood: fit - surprise }
+        let of_loss = SURPRISE_OF_LOSS * ((inherent - self.inherent) / UNREMARKABLE).max(1.0).ln();
+        Explanation { capacity_kbps, inherent, likelihood: fit - of_loss - of_capacity }
     }
 }
 
@@ -269,6 +276,7 @@ mod tests {
         for (inherent, policed) in [(0, 500.0), (0, 1_000.0), (5, 1_000.0)] {
             let mut loss = Loss::default();
             run(&mut loss, 0, 10, 300.0, inherent, policed);
+            loss.found(policed * 0.9, 8, 0);
             let (least, _) = run(&mut loss, 10, 5, 1_500.0, inherent, policed);
             assert!(least < policed * 1.05, "{policed} with {inherent} %: {least}");
             let (least, last) = run(&mut loss, 15, 30, 1_500.0, inherent, policed);

@@ -53,7 +53,7 @@ use self::{
     history::{History, Sent},
     loss::Loss,
     pacer::{Pacer, Room},
-    probe::{Prober, View},
+    probe::{Part, Prober, View},
     queue::Queue,
     rate::Rate,
     trend::{Trend, Usage},
@@ -207,8 +207,8 @@ impl Controller {
         let bytes = u16::try_from(bytes).unwrap_or(u16::MAX);
         self.unanswered_us.get_or_insert(now_us);
         self.pacer.sent(bytes.into(), now_us);
-        let cluster = self.prober.sent(bytes.into(), now_us);
-        self.history.sent(Sent { at_us: now_us, bytes, cluster })
+        let part = self.prober.sent(bytes.into(), now_us);
+        self.history.sent(Sent { at_us: now_us, bytes, part })
     }
 
     /// Feedback came in at `now`.
@@ -232,7 +232,7 @@ impl Controller {
         self.judge_loss(now_us);
         self.conclude_probe(now_us);
         self.steer(now_us);
-        if std::env::var_os("TRACE").is_some() { eprintln!("{:>8.2} est {:>6.0} rate {:>6.0} bound {:>6.0} inh {:.3} acked {:>6.0} {:>6.0} wait {:>5.0} {:?} slope {} probe {} cap {:?}", now_us as f64/1e6, self.estimate(), self.rate.kbps(), self.loss.bound_kbps().unwrap_or(-1.0), self.loss.inherent(), self.acked.kbps().unwrap_or(0.0), self.acked.recent_kbps().unwrap_or(0.0), self.queue.wait_ms(), self.trend.usage(), self.trend.debug(), self.prober.is_under_way(), self.rate.capacity_kbps); } // TRACE
+        if std::env::var_os("TRACE").is_some() { eprintln!("{:>8.2} est {:>6.0} rate {:>6.0} bound {:>6.0} inh {:.3} acked {:>6.0} {:>6.0} wait {:>5.0} {:?} slope {} probe {} cap {:?}", now_us as f64/1e6, self.estimate(), self.rate.kbps(), self.loss.bound_kbps().unwrap_or(-1.0), self.loss.inherent(), self.acked.kbps().unwrap_or(0.0), self.acked.recent_kbps().unwrap_or(0.0), self.queue.wait_ms(), self.trend.usage(), self.trend.debug(), self.prober.due().is_some(), self.rate.capacity_kbps); } // TRACE
         self.follow(now_us);
     }
 
@@ -270,11 +270,12 @@ impl Controller {
     fn arrived(&mut self, sent: Sent, arrived_us: i64) {
         let arrival = Arrival { sent_us: sent.at_us, arrived_us };
         self.acked.add(sent.bytes, arrived_us);
-        self.queue.add(arrival);
-        // What a probe does to the queue is its own doing: it is judged by its outcome.
-        match sent.cluster {
-            Some(cluster) => self.prober.arrived(cluster, arrival),
-            None => {
+        match sent.part {
+            Part::Of(cluster) => self.prober.arrived(cluster, arrival),
+            // What a probe does to the queue says nothing about what is sent otherwise.
+            Part::Beside => {}
+            Part::None => {
+                self.queue.add(arrival);
                 if let Some(step) = self.groups.add(arrival) {
                     self.trend.add(step);
                 }
@@ -292,7 +293,7 @@ impl Controller {
     fn judge_loss(&mut self, now_us: i64) {
         let before_kbps = self.estimate();
         while let Some((sent, is_lost)) = self.history.settle() {
-            if sent.cluster.is_none() {
+            if sent.part == Part::None {
                 self.loss.settled(sent.at_us, sent.bytes, is_lost);
             }
         }
@@ -313,16 +314,11 @@ impl Controller {
             self.rate.found(kbps);
             self.loss.found(kbps, outcome.packets, outcome.lost);
         }
-        self.trend.reset();
-        self.groups.reset();
         self.follow(now_us);
     }
 
     fn steer(&mut self, now_us: i64) {
         let (Some(arriving), Some(lately)) = (self.acked.kbps(), self.acked.recent_kbps()) else { return };
-        if self.prober.is_under_way() {
-            return;
-        }
         let response_us = self.rtt_us.unwrap_or(0.0) as i64 + RESPONSE_US;
         let usage = self.trend.usage();
         let wait_ms = self.queue.wait_ms();

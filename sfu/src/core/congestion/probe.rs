@@ -49,6 +49,17 @@ const LEAST_INTERVAL_US: i64 = 500_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ClusterId(u8);
 
+/// What a packet has to do with probes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Nothing.
+    None,
+    /// It is part of one.
+    Of(ClusterId),
+    /// It was sent while nothing was known yet of one: if it waits or is lost, that may be the probe's doing.
+    Beside,
+}
+
 /// What came of a probe.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Outcome {
@@ -211,14 +222,13 @@ impl Prober {
         is_needed.then_some(self.not_before_us)
     }
 
-    /// A probe's packets are on the way, and what queue they make says nothing about what is sent otherwise.
-    pub(super) fn is_under_way(&self) -> bool {
-        !matches!(self.phase, Phase::Resting)
-    }
-
-    /// A packet goes out, whether media or padding; the cluster it is part of.
-    pub(super) fn sent(&mut self, bytes: u32, now_us: i64) -> Option<ClusterId> {
-        let Phase::Sending(cluster) = &mut self.phase else { return None };
+    /// A packet goes out, whether media or padding.
+    pub(super) fn sent(&mut self, bytes: u32, now_us: i64) -> Part {
+        let cluster = match &mut self.phase {
+            Phase::Resting => return Part::None,
+            Phase::Awaiting(_) => return Part::Beside,
+            Phase::Sending(cluster) => cluster,
+        };
         if cluster.sent_packets == 0 {
             cluster.began_us = now_us;
         }
@@ -228,7 +238,7 @@ impl Prober {
         if cluster.is_complete() {
             self.phase = Phase::Awaiting(*cluster);
         }
-        Some(self.id)
+        Part::Of(self.id)
     }
 
     /// A packet of a cluster has arrived.
@@ -303,7 +313,7 @@ mod tests {
         while let Some((due_us, bytes)) = prober.due() {
             number += 1;
             last_us = due_us;
-            let id = prober.sent(bytes, due_us).expect("part of the cluster");
+            let Part::Of(id) = prober.sent(bytes, due_us) else { panic!("part of the cluster") };
             free_us = free_us.max(due_us) + (f64::from(bytes) * 8_000.0 / path_kbps) as i64;
             if lose_every.is_none_or(|every| number % every != 0) {
                 prober.arrived(id, Arrival { sent_us: due_us, arrived_us: free_us + 90_000 });
@@ -328,7 +338,7 @@ mod tests {
         assert_eq!(rates.len(), 3, "{rates:?}");
         assert!(now_us < 1_000_000);
         prober.begin_if_due(estimate, true, now_us + 10_000_000);
-        assert!(!prober.is_under_way(), "what is desired is known");
+        assert!(prober.due().is_none(), "what is desired is known");
     }
 
     #[test]
@@ -338,7 +348,7 @@ mod tests {
         let (mut now_us, mut begun) = (0, Vec::new());
         while now_us < 60_000_000 {
             prober.begin_if_due(400.0, true, now_us);
-            if prober.is_under_way() {
+            if prober.due().is_some() {
                 begun.push(now_us / 1_000_000);
                 let (outcome, _) = send(&mut prober, 400.0, now_us, 500.0, None);
                 assert!(outcome.was_filled && (400.0..500.0).contains(&outcome.carries_kbps.expect("clear")), "{outcome:?}");
@@ -381,7 +391,7 @@ mod tests {
         let (mut now_us, mut probes) = (0, 0);
         while now_us < 120_000_000 {
             prober.begin_if_due(1_000.0, true, now_us);
-            if prober.is_under_way() {
+            if prober.due().is_some() {
                 probes += 1;
                 let (outcome, later_us) = send(&mut prober, 1_000.0, now_us, 50_000.0, None);
                 assert!(!outcome.was_filled);

@@ -87,11 +87,6 @@ impl Trend {
         self.adapt(passed_us as f64 / 1_000.0);
     }
 
-    /// Forgets the line, not the threshold: what comes next is not to be compared with what was.
-    pub(super) fn reset(&mut self) {
-        *self = Self { threshold: self.threshold, ..Self::default() };
-    }
-
     fn judge(&mut self, slope_before: f64, now_us: i64) {
         let trend = self.slope * GAIN;
         if trend > self.threshold {
@@ -175,7 +170,7 @@ mod tests {
     #[test]
     fn the_threshold_follows_a_rough_path_and_comes_back() {
         let mut trend = Trend::default();
-        let rough = |step: i64| if step / 15 % 2 == 0 { 2_500 } else { -2_500 };
+        let rough = |step: i64| if step / 15 % 2 == 0 { 3_000 } else { -3_000 };
         let now_us = feed(&mut trend, 0, 600, rough);
         let high = trend.threshold;
         assert!(high > FIRST_THRESHOLD, "{high}");
