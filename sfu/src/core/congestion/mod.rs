@@ -68,6 +68,8 @@ const LEAST_WAIT_MS: f64 = 10.0;
 const LONG_WAIT_MS: f64 = 40.0;
 /// What it takes beyond a round trip to see the effect of a change (draft-ietf-rmcat-gcc-02 section 5.5).
 const RESPONSE_US: i64 = 100_000;
+/// A probe that shows less than this share of the estimate refutes it; somewhat less may be jitter.
+const FAR_LESS: f64 = 0.5;
 /// Weight of a new round-trip time.
 const RTT_SMOOTHING: f64 = 0.2;
 /// Feedback comes ten to twenty times a second. One that is missing is nothing, a path that is silent for so long may be
@@ -270,12 +272,12 @@ impl Controller {
     fn arrived(&mut self, sent: Sent, arrived_us: i64) {
         let arrival = Arrival { sent_us: sent.at_us, arrived_us };
         self.acked.add(sent.bytes, arrived_us);
+        self.queue.add(arrival, sent.part != Part::None);
         match sent.part {
             Part::Of(cluster) => self.prober.arrived(cluster, arrival),
             // What a probe does to the queue says nothing about what is sent otherwise.
             Part::Beside => {}
             Part::None => {
-                self.queue.add(arrival);
                 if let Some(step) = self.groups.add(arrival) {
                     self.trend.add(step);
                 }
@@ -310,9 +312,15 @@ impl Controller {
         };
         let Some(outcome) = self.prober.conclude(view, now_us) else { return };
         if std::env::var_os("TRACE").is_some() { eprintln!("{:>8.2} PROBE {outcome:?}", now_us as f64/1e6); } // TRACE
-        if let Some(kbps) = outcome.carries_kbps.filter(|kbps| *kbps > view.estimate_kbps) {
-            self.rate.found(kbps);
-            self.loss.found(kbps, outcome.packets, outcome.lost);
+        match outcome.carries_kbps {
+            Some(kbps) if kbps > view.estimate_kbps => {
+                self.rate.found(kbps);
+                self.loss.found(kbps, outcome.packets, outcome.lost);
+            }
+            Some(kbps) if kbps < view.estimate_kbps * FAR_LESS => {
+                self.rate.limit(kbps.max(self.acked.kbps().unwrap_or(0.0)));
+            }
+            _ => {}
         }
         self.follow(now_us);
     }

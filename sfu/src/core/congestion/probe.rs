@@ -31,6 +31,8 @@ const AS_SENT: f64 = 0.87;
 const OF_FULL: f64 = 0.9;
 /// A probe has found something if it shows this multiple of the estimate; then there may be more, and the next follows.
 const FOUND: f64 = 1.1;
+/// How long after a cluster the queue that it made may stand.
+const BESIDE_US: i64 = 300_000;
 /// Feedback on a cluster that takes longer is not waited for.
 const PATIENCE_US: i64 = 1_500_000;
 /// Between probes; doubles with each one in vain. Even at the longest, a path that opens is found within it; sooner where
@@ -56,7 +58,7 @@ pub(super) enum Part {
     None,
     /// It is part of one.
     Of(ClusterId),
-    /// It was sent while nothing was known yet of one: if it waits or is lost, that may be the probe's doing.
+    /// It was sent shortly after one of which nothing was known yet: if it waits or is lost, that may be the probe's doing.
     Beside,
 }
 
@@ -226,7 +228,8 @@ impl Prober {
     pub(super) fn sent(&mut self, bytes: u32, now_us: i64) -> Part {
         let cluster = match &mut self.phase {
             Phase::Resting => return Part::None,
-            Phase::Awaiting(_) => return Part::Beside,
+            Phase::Awaiting(cluster) if now_us - cluster.last_sent.0 < BESIDE_US => return Part::Beside,
+            Phase::Awaiting(_) => return Part::None,
             Phase::Sending(cluster) => cluster,
         };
         if cluster.sent_packets == 0 {

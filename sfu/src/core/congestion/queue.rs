@@ -44,14 +44,17 @@ impl Default for Queue {
 }
 
 impl Queue {
-    /// Takes a packet of the feedback being read.
-    pub(super) fn add(&mut self, packet: Arrival) {
+    /// Takes a packet of the feedback being read. One that a probe has held up may still show how short the way can be.
+    pub(super) fn add(&mut self, packet: Arrival, is_held_up: bool) {
         let delay_us = packet.arrived_us - packet.sent_us;
         if packet.sent_us - self.period_since_us > BASE_US {
             self.period_since_us = packet.sent_us;
             self.least_us = [i64::MAX, self.least_us[0]];
         }
         self.least_us[0] = self.least_us[0].min(delay_us);
+        if is_held_up {
+            return;
+        }
         self.latest_us = Some(self.latest_us.map_or(delay_us, |least| least.min(delay_us)));
     }
 
@@ -106,7 +109,7 @@ mod tests {
     /// One feedback on packets sent over 100 ms that waited for `waits_ms`.
     fn feedback(queue: &mut Queue, at_us: i64, waits_ms: &[i64]) {
         for wait_ms in waits_ms {
-            queue.add(Arrival { sent_us: at_us, arrived_us: at_us - 7_000_000 + wait_ms * 1_000 });
+            queue.add(Arrival { sent_us: at_us, arrived_us: at_us - 7_000_000 + wait_ms * 1_000 }, false);
         }
         queue.feedback_ends();
     }

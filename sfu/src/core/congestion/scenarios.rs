@@ -400,7 +400,7 @@ fn trace_feedback() { feedback_gone(App::Layers(1)); } // TRACE
 fn trace_shallow() { shallow(App::Elastic(2_500.0)); } // TRACE
 #[test] // TRACE
 #[ignore] // TRACE
-fn trace_loss() { policed(App::Elastic(2_500.0)); } // TRACE
+fn trace_loss() { voice_only_path(80.0, 1_000.0, 20.0); } // TRACE
 #[test] // TRACE
 #[ignore] // TRACE
 fn trace_narrow() { narrowed(App::Elastic(1_740.0), 100.0, (20.0, 45.0)); } // TRACE
