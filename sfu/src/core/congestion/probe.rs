@@ -38,7 +38,7 @@ const PATIENCE_US: i64 = 1_500_000;
 /// Between probes; doubles with each one in vain. Even at the longest, a path that opens is found within it; sooner where
 /// a picture is paused.
 const FIRST_INTERVAL_US: i64 = 2_000_000;
-const LONGEST_INTERVAL_US: i64 = 12_000_000;
+const LONGEST_INTERVAL_US: i64 = 10_000_000;
 const LONGEST_PAUSED_INTERVAL_US: i64 = 6_000_000;
 /// What was found and lost again within this did not hold: a policer lets a burst through, or a competitor took it. For so
 /// long afterwards the interval stays the longest.
