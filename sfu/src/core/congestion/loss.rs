@@ -43,6 +43,8 @@ const LEARNING_UP: f64 = 0.02;
 const MOST_INHERENT: f64 = 0.4;
 /// The capacity is sought among the rates that arrived in so many of the latest periods, and near the one it was.
 const SEEN: usize = 4;
+/// After so many periods a bound is no experiment any more.
+const PROVEN_PERIODS: u32 = 12;
 /// A cut goes this much below the capacity found: it is known no better, and what exceeds it is lost.
 const MARGIN: f64 = 0.97;
 /// How much a capacity that nothing speaks against any more grows, per period.
@@ -80,6 +82,8 @@ pub(super) struct Loss {
     latest: usize,
     inherent: f64,
     capacity_kbps: Option<f64>,
+    /// For how many periods there has been a bound.
+    stood: u32,
 }
 
 /// How well a capacity explains what was seen.
@@ -94,6 +98,11 @@ impl Loss {
     /// No more than this is to be sent, in kbit/s, as far as loss tells.
     pub(super) fn bound_kbps(&self) -> Option<f64> {
         self.capacity_kbps
+    }
+
+    /// The bound, if it has stood for so long that it is no experiment any more.
+    pub(super) fn proven_kbps(&self) -> Option<f64> {
+        self.capacity_kbps.filter(|_| self.stood >= PROVEN_PERIODS)
     }
 
     /// The share of packets that is lost at any rate.
@@ -127,7 +136,7 @@ impl Loss {
     /// was seen before was of another path.
     pub(super) fn found(&mut self, kbps: f64, packets: u32, lost: u32) {
         if self.capacity_kbps.is_some_and(|capacity| capacity < kbps) {
-            self.capacity_kbps = None;
+            (self.capacity_kbps, self.stood) = (None, 0);
         }
         (self.filled, self.open) = (0, None);
         self.remember(Period { kbps, packets: packets.into(), lost: lost.into() });
@@ -192,6 +201,7 @@ impl Loss {
             Some(_) if !is_refuted => Some(most),
             _ => None,
         };
+        self.stood = self.capacity_kbps.map_or(0, |_| self.stood + 1);
         let is_less = best.inherent < self.inherent;
         let speed = match (is_refuted, is_less) {
             (true, _) => LEARNING_BY_EXPERIMENT,

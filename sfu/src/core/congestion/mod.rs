@@ -68,10 +68,16 @@ const LEAST_WAIT_MS: f64 = 10.0;
 const LONG_WAIT_MS: f64 = 40.0;
 /// What it takes beyond a round trip to see the effect of a change (draft-ietf-rmcat-gcc-02 section 5.5).
 const RESPONSE_US: i64 = 100_000;
+/// A flow that sends less than this share of its rate does not hold up a queue by it.
+const USED: f64 = 0.5;
+/// How far the delay-based rate may be above a bound that loss has proven.
+const BEYOND_BOUND: f64 = 1.2;
 /// A probe that shows less than this share of the estimate refutes it; somewhat less may be jitter.
 const FAR_LESS: f64 = 0.5;
 /// Weight of a new round-trip time.
 const RTT_SMOOTHING: f64 = 0.2;
+/// Weight of a new deviation in the jitter (as in RFC 3550 section 6.4.1).
+const JITTER_SMOOTHING: f64 = 1.0 / 16.0;
 /// Feedback comes ten to twenty times a second. One that is missing is nothing, a path that is silent for so long may be
 /// dead: then the estimate falls, each time by as much.
 const SILENCE_US: i64 = 1_500_000;
@@ -139,6 +145,8 @@ pub struct Controller {
     prober: Prober,
     pacer: Pacer,
     rtt_us: Option<f64>,
+    /// Mean deviation of delay from one group of packets to the next.
+    jitter_us: f64,
     /// The last feedback showed overuse.
     was_overused: bool,
     /// Since when packets have been sent that nothing is known of.
@@ -162,6 +170,7 @@ impl Controller {
             prober: Prober::new(0),
             pacer: Pacer::new(0),
             rtt_us: None,
+            jitter_us: 0.0,
             was_overused: false,
             unanswered_us: None,
         };
@@ -185,7 +194,9 @@ impl Controller {
     /// moment it said.
     pub fn next(&mut self, waiting: Waiting, now: Instant) -> Next {
         let now_us = self.us(now);
-        self.prober.begin_if_due(self.estimate(), self.is_calm(), now_us);
+        if self.is_calm() {
+            self.prober.begin_if_due(self.estimate(), self.jitter_us, now_us);
+        }
         if waiting.audio {
             return Next::Audio;
         }
@@ -229,7 +240,7 @@ impl Controller {
             return;
         }
         self.unanswered_us = None;
-        self.queue.feedback_ends();
+        self.queue.feedback_ends(now_us);
         self.measure_rtt(now_us);
         self.judge_loss(now_us);
         self.conclude_probe(now_us);
@@ -279,6 +290,7 @@ impl Controller {
             Part::Beside => {}
             Part::None => {
                 if let Some(step) = self.groups.add(arrival) {
+                    self.jitter_us += (step.delay_us.abs() as f64 - self.jitter_us) * JITTER_SMOOTHING;
                     self.trend.add(step);
                 }
             }
@@ -298,6 +310,9 @@ impl Controller {
             if sent.part == Part::None {
                 self.loss.settled(sent.at_us, sent.bytes, is_lost);
             }
+        }
+        if let Some(bound_kbps) = self.loss.proven_kbps() {
+            self.rate.limit(bound_kbps * BEYOND_BOUND);
         }
         if self.estimate() < before_kbps {
             self.prober.fell(now_us);
@@ -339,11 +354,15 @@ impl Controller {
         let is_sure = std::mem::replace(&mut self.was_overused, is_overused) || wait_ms > LONG_WAIT_MS;
         if !is_overused {
             self.rate.grow(usage, arriving / (1.0 - self.loss.inherent()), response_us, now_us);
-        } else if is_sure && self.rate.overused(lately, wait_ms, response_us, now_us) {
+            return;
+        }
+        if stands {
+            self.queue.cut(now_us);
+        }
+        // A queue that only stands is not the doing of a flow that sends far less than it might.
+        let is_used = grows || lately > self.rate.kbps() * USED;
+        if is_sure && is_used && self.rate.overused(lately, wait_ms, response_us, now_us) {
             self.prober.fell(now_us);
-            if stands {
-                self.queue.cut();
-            }
         }
     }
 

@@ -14,9 +14,13 @@ const MARGIN: f64 = 1.25;
 const FIRST_STEP: f64 = 3.0;
 const STEP: f64 = 2.0;
 const LOOK: f64 = 1.5;
-/// A cluster takes this long, has at least so many packets, and they are of this size: so that the burst stays short where
-/// the path turns out to be narrow (at 250 kbit/s 1,300 bytes) and its length can be measured where it is wide.
+/// A cluster takes this long and, lest jitter be taken for spread, this multiple of what jitter is unusual, within a bound. It has
+/// at least so many packets, and they are of this size: so that the burst stays short where the path turns out to be
+/// narrow (at 250 kbit/s 1,300 bytes) and its length can be measured where it is wide.
 const CLUSTER_US: f64 = 40_000.0;
+const CLUSTER_JITTERS: f64 = 8.0;
+const USUAL_JITTER_US: f64 = 4_000.0;
+const LONGEST_CLUSTER_US: f64 = 120_000.0;
 const CLUSTER_PACKETS: u32 = 5;
 const PACKETS_WANTED: u32 = 8;
 const PACKET_BYTES: (u32, u32) = (200, 1_200);
@@ -86,6 +90,7 @@ pub(super) struct View {
 #[derive(Debug, Clone, Copy)]
 struct Cluster {
     kbps: f64,
+    takes_us: f64,
     began_us: i64,
     sent_packets: u32,
     sent_bytes: u32,
@@ -97,7 +102,7 @@ struct Cluster {
 
 impl Cluster {
     fn bytes_wanted(&self) -> u32 {
-        (self.kbps * CLUSTER_US / 8_000.0) as u32
+        (self.kbps * self.takes_us / 8_000.0) as u32
     }
 
     fn is_complete(&self) -> bool {
@@ -186,9 +191,9 @@ impl Prober {
         estimate_kbps >= self.desired_kbps.max(self.minimum_kbps)
     }
 
-    /// Begins a probe if there is more to be found and it is time. `is_calm`: no queue stands that a probe would add to.
-    pub(super) fn begin_if_due(&mut self, estimate_kbps: f64, is_calm: bool, now_us: i64) {
-        let may = matches!(self.phase, Phase::Resting) && is_calm && now_us >= self.not_before_us;
+    /// Begins a probe if there is more to be found and it is time.
+    pub(super) fn begin_if_due(&mut self, estimate_kbps: f64, jitter_us: f64, now_us: i64) {
+        let may = matches!(self.phase, Phase::Resting) && now_us >= self.not_before_us;
         if !may || self.is_satisfied(estimate_kbps) {
             return;
         }
@@ -202,6 +207,7 @@ impl Prober {
         self.id = ClusterId(self.id.0.wrapping_add(1));
         self.phase = Phase::Sending(Cluster {
             kbps,
+            takes_us: (CLUSTER_US + CLUSTER_JITTERS * (jitter_us - USUAL_JITTER_US).max(0.0)).min(LONGEST_CLUSTER_US),
             began_us: now_us,
             sent_packets: 0,
             sent_bytes: 0,
@@ -311,7 +317,7 @@ mod tests {
         path_kbps: f64,
         lose_every: Option<u32>,
     ) -> (Outcome, i64) {
-        prober.begin_if_due(estimate_kbps, true, from_us);
+        prober.begin_if_due(estimate_kbps, 0.0, from_us);
         let (mut free_us, mut last_us, mut number) = (0i64, from_us, 0);
         while let Some((due_us, bytes)) = prober.due() {
             number += 1;
@@ -340,7 +346,7 @@ mod tests {
         }
         assert_eq!(rates.len(), 3, "{rates:?}");
         assert!(now_us < 1_000_000);
-        prober.begin_if_due(estimate, true, now_us + 10_000_000);
+        prober.begin_if_due(estimate, 0.0, now_us + 10_000_000);
         assert!(prober.due().is_none(), "what is desired is known");
     }
 
@@ -350,7 +356,7 @@ mod tests {
         prober.needs(2_000, 0);
         let (mut now_us, mut begun) = (0, Vec::new());
         while now_us < 60_000_000 {
-            prober.begin_if_due(400.0, true, now_us);
+            prober.begin_if_due(400.0, 0.0, now_us);
             if prober.due().is_some() {
                 begun.push(now_us / 1_000_000);
                 let (outcome, _) = send(&mut prober, 400.0, now_us, 500.0, None);
@@ -368,7 +374,7 @@ mod tests {
         let mut prober = Prober::new(0);
         prober.needs(1_760, 210);
         prober.concluded_us = Some(0);
-        prober.begin_if_due(60.0, true, 1);
+        prober.begin_if_due(60.0, 0.0, 1);
         let mut bytes_sent = 0;
         while let Some((due_us, bytes)) = prober.due() {
             bytes_sent += bytes;
@@ -393,7 +399,7 @@ mod tests {
         prober.needs(2_000, 0);
         let (mut now_us, mut probes) = (0, 0);
         while now_us < 120_000_000 {
-            prober.begin_if_due(1_000.0, true, now_us);
+            prober.begin_if_due(1_000.0, 0.0, now_us);
             if prober.due().is_some() {
                 probes += 1;
                 let (outcome, later_us) = send(&mut prober, 1_000.0, now_us, 50_000.0, None);

@@ -10,9 +10,13 @@ const BASE_US: i64 = 10_000_000;
 const STANDING_MS: f64 = 80.0;
 /// A wait below this, in milliseconds, is no queue to speak of: it may be added to by a probe.
 const CALM_MS: f64 = 30.0;
-/// After so many cuts in a row that did not shorten it by a third, the queue is somebody else's, or the route grew longer.
-const CUTS_IN_VAIN: u32 = 4;
+/// A queue of one's own making shortens after a cut, as soon as what stood in it before has come through. One that has not
+/// shortened by a third after this and twice its length is somebody else's, or the route grew longer: ...
+const PATIENCE_US: i64 = 1_500_000;
 const NOT_SHORTER: f64 = 0.67;
+/// ... then this multiple of it is borne, for so long.
+const BORNE: f64 = 3.0;
+const BORNE_US: i64 = 30_000_000;
 
 /// The wait on the way of one path.
 #[derive(Debug)]
@@ -23,10 +27,11 @@ pub(super) struct Queue {
     /// The least in the feedback being read, then that of the last one: bursts and jitter do not reach it.
     latest_us: Option<i64>,
     wait_ms: f64,
-    /// What is borne, in milliseconds.
+    /// What is borne, in milliseconds, and until when.
     tolerance_ms: f64,
-    cuts: u32,
-    wait_at_first_cut_ms: f64,
+    borne_until_us: i64,
+    /// Since when cuts have been made, and the longest wait since then, in milliseconds.
+    cut_since: Option<(i64, f64)>,
 }
 
 impl Default for Queue {
@@ -37,8 +42,8 @@ impl Default for Queue {
             latest_us: None,
             wait_ms: 0.0,
             tolerance_ms: STANDING_MS,
-            cuts: 0,
-            wait_at_first_cut_ms: 0.0,
+            borne_until_us: 0,
+            cut_since: None,
         }
     }
 }
@@ -59,12 +64,15 @@ impl Queue {
     }
 
     /// The feedback is read.
-    pub(super) fn feedback_ends(&mut self) {
+    pub(super) fn feedback_ends(&mut self, now_us: i64) {
         let Some(latest_us) = self.latest_us.take() else { return };
         let least_us = self.least_us[0].min(self.least_us[1]);
         self.wait_ms = (latest_us - least_us) as f64 / 1_000.0;
         if self.wait_ms < STANDING_MS {
-            (self.tolerance_ms, self.cuts) = (STANDING_MS, 0);
+            self.cut_since = None;
+        }
+        if now_us > self.borne_until_us {
+            self.tolerance_ms = STANDING_MS;
         }
     }
 
@@ -90,14 +98,16 @@ impl Queue {
 
     /// The rate was cut while a queue stood. If that does not help, the queue is borne, or a competitor that fills queues
     /// would drive this flow to nothing.
-    pub(super) fn cut(&mut self) {
-        if self.cuts == 0 {
-            self.wait_at_first_cut_ms = self.wait_ms;
+    pub(super) fn cut(&mut self, now_us: i64) {
+        let (since_us, longest_ms) = self.cut_since.unwrap_or((now_us, self.wait_ms));
+        let longest_ms = longest_ms.max(self.wait_ms);
+        self.cut_since = Some((since_us, longest_ms));
+        if now_us - since_us <= PATIENCE_US + (self.wait_ms * 2_000.0) as i64 {
+            return;
         }
-        self.cuts += 1;
-        if self.cuts > CUTS_IN_VAIN && self.wait_ms > self.wait_at_first_cut_ms * NOT_SHORTER {
-            self.tolerance_ms = self.wait_ms * 1.5;
-            self.cuts = 0;
+        self.cut_since = None;
+        if self.wait_ms > longest_ms * NOT_SHORTER {
+            (self.tolerance_ms, self.borne_until_us) = (self.wait_ms * BORNE, now_us + BORNE_US);
         }
     }
 }
@@ -111,7 +121,7 @@ mod tests {
         for wait_ms in waits_ms {
             queue.add(Arrival { sent_us: at_us, arrived_us: at_us - 7_000_000 + wait_ms * 1_000 }, false);
         }
-        queue.feedback_ends();
+        queue.feedback_ends(at_us);
     }
 
     #[test]
@@ -132,14 +142,17 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_that_cuts_do_not_shorten_is_borne_until_it_is_gone() {
+    fn a_queue_that_cuts_do_not_shorten_is_borne_for_a_while() {
         let mut queue = Queue::default();
         feedback(&mut queue, 0, &[0]);
         feedback(&mut queue, 100_000, &[300]);
-        (0..=CUTS_IN_VAIN).for_each(|_| queue.cut());
+        (0..30).for_each(|step| queue.cut(100_000 + step * 100_000));
         assert!(!queue.stands());
-        feedback(&mut queue, 200_000, &[10]);
-        feedback(&mut queue, 300_000, &[300]);
+        feedback(&mut queue, 3_200_000, &[10]);
+        feedback(&mut queue, 3_300_000, &[300]);
+        assert!(!queue.stands());
+        feedback(&mut queue, 40_000_000, &[10]);
+        feedback(&mut queue, 40_100_000, &[300]);
         assert!(queue.stands());
     }
 }

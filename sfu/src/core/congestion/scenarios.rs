@@ -418,6 +418,9 @@ fn congestion_figures() {
     print(&little_sent_for_long);
 }
 
+#[test] // TRACE
+#[ignore] // TRACE
+fn trace_loss() { greedy_competitor(1, 300.0); } // TRACE
 proptest! {
     /// Whatever a receiver says, whenever: the estimate stays within its limits, and time goes on.
     #[test]
