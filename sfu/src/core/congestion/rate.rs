@@ -11,7 +11,7 @@ const LEAST_DECREASE: f64 = 0.5;
 /// Growth per second while nothing is known of the capacity.
 const GROWTH_PER_SECOND: f64 = 0.08;
 /// Near the capacity: one packet more, in kbit, for each time that it takes to see what comes of it.
-const PACKET_KBIT: f64 = 9.6;
+const PACKET_KBIT: f64 = 12.0;
 /// The rate is never assumed to be more than this above what was seen to arrive; what lies beyond, probes find out.
 const UNTESTED: f64 = 1.15;
 /// Overuse within this share of the capacity known so far is taken to be of the same capacity.
@@ -68,7 +68,7 @@ impl Rate {
         if self.capacity_kbps.is_some_and(|capacity| arriving_kbps > capacity * (1.0 + NEAR)) {
             self.capacity_kbps = None;
         }
-        let growth = if is_known { by_packet.min(by_share) } else { by_share };
+        let growth = if is_known { by_packet.min(by_share * 2.0) } else { by_share };
         self.kbps = self.kbps.max((self.kbps + growth).min(arriving_kbps * UNTESTED));
     }
 
