@@ -82,7 +82,7 @@ pub(super) struct Loss {
     latest: usize,
     inherent: f64,
     capacity_kbps: Option<f64>,
-    /// For how many periods there has been a bound.
+    /// For how many periods the bound has not been cut.
     stood: u32,
 }
 
@@ -194,14 +194,14 @@ impl Loss {
         });
         if std::env::var_os("TRACE").is_some() { let l = self.periods[self.latest]; eprintln!("    9999 JUDGE latest {:.0} {}/{} bound {:?} best {:.0} p {:.3} ll {:.2} free p {:.3} ll {:.2} n {}", l.kbps, l.lost, l.packets, self.capacity_kbps, best.capacity_kbps, best.inherent, best.likelihood, self.explain(f64::INFINITY).inherent, self.explain(f64::INFINITY).likelihood, self.filled); } // TRACE
         let is_refuted = best.capacity_kbps.is_infinite() && best.inherent > self.inherent + UNREMARKABLE;
+        let is_cut = !is_clean && best.capacity_kbps < bound;
+        self.stood = if is_cut { 0 } else { self.stood + 1 };
         self.capacity_kbps = match self.capacity_kbps {
-            _ if best.capacity_kbps < bound => Some(best.capacity_kbps * MARGIN),
-            _ if best.capacity_kbps.is_finite() => Some(best.capacity_kbps.min(most)),
+            _ if is_cut => Some(best.capacity_kbps * MARGIN),
             // Without loss below it a bound is not refuted, only no longer confirmed.
-            Some(_) if !is_refuted => Some(most),
+            Some(bound) if !is_refuted => Some(best.capacity_kbps.clamp(bound, most)),
             _ => None,
         };
-        self.stood = self.capacity_kbps.map_or(0, |_| self.stood + 1);
         let is_less = best.inherent < self.inherent;
         let speed = match (is_refuted, is_less) {
             (true, _) => LEARNING_BY_EXPERIMENT,

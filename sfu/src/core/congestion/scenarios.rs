@@ -420,7 +420,7 @@ fn congestion_figures() {
 
 #[test] // TRACE
 #[ignore] // TRACE
-fn trace_loss() { for seed in SEEDS { let r = two_share(seed, 20.0); println!("seed {seed} jain {:.3}", r.fairness()); for f in &r.flows { println!("{:?}", (0..16).map(|k| r.world.log(*f).kbps(5.0*k as f64, 5.0*k as f64+5.0) as u32).collect::<Vec<_>>()); } } } // TRACE
+fn trace_loss() { shallow(2, App::Layers(1)); } // TRACE
 proptest! {
     /// Whatever a receiver says, whenever: the estimate stays within its limits, and time goes on.
     #[test]
