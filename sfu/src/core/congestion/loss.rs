@@ -46,7 +46,7 @@ const SEEN: usize = 4;
 /// After so many periods a bound is no experiment any more.
 const PROVEN_PERIODS: u32 = 12;
 /// A cut goes this much below the capacity found: it is known no better, and what exceeds it is lost.
-const MARGIN: f64 = 0.97;
+const MARGIN: f64 = 0.93;
 /// How much a capacity that nothing speaks against any more grows, per period.
 const GROWTH: f64 = 1.02;
 

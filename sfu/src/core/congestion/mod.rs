@@ -52,7 +52,7 @@ use self::{
     feedback::{Feedback, ReceiverClock},
     history::{History, Sent},
     loss::Loss,
-    pacer::{Pacer, Room},
+    pacer::Pacer,
     probe::{Part, Prober, View},
     queue::Queue,
     rate::Rate,
@@ -326,7 +326,7 @@ impl Controller {
             newest_arrived_us: self.history.newest_arrived_us(),
         };
         let Some(outcome) = self.prober.conclude(view, now_us) else { return };
-        if std::env::var_os("TRACE").is_some() { eprintln!("{:>8.2} PROBE {outcome:?}", now_us as f64/1e6); } // TRACE
+        if std::env::var_os("TRACE").is_some() { eprintln!("{:>8.2} PROBE jitter {:.0} {outcome:?}", now_us as f64/1e6, self.jitter_us); } // TRACE
         match outcome.carries_kbps {
             Some(kbps) if kbps > view.estimate_kbps => {
                 self.rate.found(kbps);
@@ -369,13 +369,7 @@ impl Controller {
     /// The pacer follows the estimate.
     fn follow(&mut self, now_us: i64) {
         let estimate = self.estimate();
-        let is_bound_by_loss = self.loss.bound_kbps().is_some_and(|bound_kbps| bound_kbps <= estimate);
-        let room = match self.prober.is_satisfied(estimate) {
-            true => Room::Ample,
-            false if is_bound_by_loss => Room::Shallow,
-            false => Room::Narrow,
-        };
-        self.pacer.follow(estimate, room, now_us);
+        self.pacer.follow(estimate, self.prober.is_satisfied(estimate), now_us);
     }
 
     fn us(&self, at: Instant) -> i64 {

@@ -41,7 +41,7 @@ const BESIDE_US: i64 = 300_000;
 const PATIENCE_US: i64 = 1_500_000;
 /// Between probes; doubles with each one in vain. Even at the longest, a path that opens is found within it; sooner where
 /// a picture is paused.
-const FIRST_INTERVAL_US: i64 = 2_000_000;
+const FIRST_INTERVAL_US: i64 = 3_000_000;
 const LONGEST_INTERVAL_US: i64 = 10_000_000;
 const LONGEST_PAUSED_INTERVAL_US: i64 = 6_000_000;
 /// What was found and lost again within this did not hold: a policer lets a burst through, or a competitor took it. For so
@@ -91,6 +91,8 @@ pub(super) struct View {
 struct Cluster {
     kbps: f64,
     takes_us: f64,
+    /// What the span of its arrival may be too long by.
+    slack_us: i64,
     began_us: i64,
     sent_packets: u32,
     sent_bytes: u32,
@@ -123,7 +125,7 @@ impl Cluster {
         let sent_kbps = kbps(self.sent_bytes - self.last_sent.1, self.last_sent.0 - self.began_us);
         // The same two packets before and behind the path: what was lost between them at random does not matter.
         let [sent_us, arrived_us] = [last.sent_us - first.sent_us, last.arrived_us - first.arrived_us];
-        let spread = (sent_us.max(1) as f64 / arrived_us.max(1) as f64).min(1.0);
+        let spread = (sent_us.max(1) as f64 / (arrived_us - self.slack_us).max(1) as f64).min(1.0);
         let through = if arrived_share < WHOLE { spread * arrived_share } else { spread };
         let was_filled = through < AS_SENT;
         let share = if was_filled { through * OF_FULL } else { through };
@@ -204,10 +206,12 @@ impl Prober {
         };
         self.wants_more = false;
         let kbps = (estimate_kbps * step).min(self.desired_kbps).max(self.minimum_kbps);
+        let unusual_us = (jitter_us - USUAL_JITTER_US).max(0.0);
         self.id = ClusterId(self.id.0.wrapping_add(1));
         self.phase = Phase::Sending(Cluster {
             kbps,
-            takes_us: (CLUSTER_US + CLUSTER_JITTERS * (jitter_us - USUAL_JITTER_US).max(0.0)).min(LONGEST_CLUSTER_US),
+            takes_us: (CLUSTER_US + CLUSTER_JITTERS * unusual_us).min(LONGEST_CLUSTER_US),
+            slack_us: unusual_us as i64,
             began_us: now_us,
             sent_packets: 0,
             sent_bytes: 0,

@@ -46,8 +46,7 @@ impl Run {
     }
 
     fn padding(&self) -> f64 {
-        let log = self.log();
-        log.padding_bytes as f64 / (log.padding_bytes + log.media_bytes) as f64
+        self.log().padding(self.over.0, self.over.1)
     }
 
     /// Jain's index of the flows' rates: 1 if they are equal.
@@ -420,7 +419,7 @@ fn congestion_figures() {
 
 #[test] // TRACE
 #[ignore] // TRACE
-fn trace_loss() { shallow(2, App::Layers(1)); } // TRACE
+fn trace_loss() { for s in SEEDS { println!("{s} {}", narrowed(s, App::Elastic(1_740.0), 30.0, (20.0, 45.0)).row()); println!("{s} {}", shallow(s, App::Elastic(2_500.0)).row()); } } // TRACE
 proptest! {
     /// Whatever a receiver says, whenever: the estimate stays within its limits, and time goes on.
     #[test]

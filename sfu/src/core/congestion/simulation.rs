@@ -126,8 +126,8 @@ pub(super) struct Log {
     pub(super) voice: Vec<(u64, u64)>,
     pub(super) sent_packets: Vec<u64>,
     pub(super) lost_packets: Vec<u64>,
-    pub(super) padding_bytes: u64,
-    pub(super) media_bytes: u64,
+    pub(super) padding_bytes: Vec<u64>,
+    pub(super) media_bytes: Vec<u64>,
     /// How often a picture's layer changed.
     pub(super) switches: Vec<u64>,
 }
@@ -301,7 +301,14 @@ impl World {
                 Flow::Cross { log, .. } => (log, 0.0),
             };
             log.estimates.resize(slots.max(log.estimates.len()), estimate);
-            for series in [&mut log.arrived, &mut log.sent_packets, &mut log.lost_packets, &mut log.switches] {
+            for series in [
+                &mut log.arrived,
+                &mut log.sent_packets,
+                &mut log.lost_packets,
+                &mut log.switches,
+                &mut log.padding_bytes,
+                &mut log.media_bytes,
+            ] {
                 series.resize(slots.max(series.len()), 0);
             }
         }
@@ -371,9 +378,7 @@ impl World {
             changed += usize::from(picture.layer != before);
         }
         media.keyframes_due += changed;
-        if let Some(last) = media.log.switches.last_mut() {
-            *last += changed as u64;
-        }
+        count(&mut media.log.switches, changed as u64);
     }
 
     fn frame(&mut self, flow: usize) {
@@ -414,11 +419,8 @@ impl World {
             media.numbers += 1;
             let sequence = media.controller.sent(bytes as usize, now);
             assert_eq!(sequence.0, number as u16, "one count");
-            if kind == Kind::Padding {
-                media.log.padding_bytes += u64::from(bytes);
-            } else {
-                media.log.media_bytes += u64::from(bytes);
-            }
+            let log = &mut media.log;
+            count(if kind == Kind::Padding { &mut log.padding_bytes } else { &mut log.media_bytes }, bytes.into());
             self.enter(Packet { flow, kind, number, bytes, entered_us: self.now_us });
         }
     }
@@ -433,7 +435,7 @@ impl World {
     }
 
     fn enter(&mut self, packet: Packet) {
-        self.log_mut(packet.flow).sent_packets.last_mut().map(|sent| *sent += 1);
+        count(&mut self.log_mut(packet.flow).sent_packets, 1);
         let is_policed = self.path.policer.is_some_and(|(kbps, burst)| {
             let (tokens, since_us) = self.tokens;
             let tokens = (tokens + (self.now_us - since_us) as f64 * kbps / 8_000.0).min(burst);
@@ -480,13 +482,13 @@ impl World {
     }
 
     fn lose(&mut self, flow: usize) {
-        self.log_mut(flow).lost_packets.last_mut().map(|lost| *lost += 1);
+        count(&mut self.log_mut(flow).lost_packets, 1);
     }
 
     fn arrives(&mut self, packet: Packet) {
         let now_us = self.now_us;
         if packet.kind != Kind::Padding {
-            self.log_mut(packet.flow).arrived.last_mut().map(|bytes| *bytes += u64::from(packet.bytes));
+            count(&mut self.log_mut(packet.flow).arrived, packet.bytes.into());
         }
         match &mut self.flows[packet.flow] {
             Flow::Media(media) => {
@@ -639,7 +641,7 @@ impl Log {
 
     /// Media that arrived, in kbit/s.
     pub(super) fn kbps(&self, from_s: f64, to_s: f64) -> f64 {
-        Self::between(&self.arrived, from_s, to_s).iter().sum::<u64>() as f64 / 125.0 / (to_s - from_s)
+        Self::sum(&self.arrived, from_s, to_s) / 125.0 / (to_s - from_s)
     }
 
     pub(super) fn estimate(&self, at_s: f64) -> f64 {
@@ -662,10 +664,20 @@ impl Log {
         place.map_or(f64::INFINITY, |place| place as f64 / 10.0)
     }
 
+    /// The share of packets lost.
     pub(super) fn loss(&self, from_s: f64, to_s: f64) -> f64 {
-        let [sent, lost] = [&self.sent_packets, &self.lost_packets]
-            .map(|series| Self::between(series, from_s, to_s).iter().sum::<u64>() as f64);
+        let [sent, lost] = [&self.sent_packets, &self.lost_packets].map(|series| Self::sum(series, from_s, to_s));
         lost / sent.max(1.0)
+    }
+
+    /// The share of bytes sent that were padding.
+    pub(super) fn padding(&self, from_s: f64, to_s: f64) -> f64 {
+        let [padding, media] = [&self.padding_bytes, &self.media_bytes].map(|series| Self::sum(series, from_s, to_s));
+        padding / (padding + media).max(1.0)
+    }
+
+    fn sum(series: &[u64], from_s: f64, to_s: f64) -> f64 {
+        Self::between(series, from_s, to_s).iter().sum::<u64>() as f64
     }
 
     pub(super) fn switches(&self, from_s: f64, to_s: f64) -> u64 {
@@ -690,6 +702,13 @@ impl Log {
     fn voice_between(&self, from_s: f64, to_s: f64) -> impl Iterator<Item = (u64, u64)> + '_ {
         let [from, to] = [from_s, to_s].map(|seconds| (seconds * 1e6) as u64);
         self.voice.iter().copied().filter(move |(at, _)| (from..to).contains(at))
+    }
+}
+
+/// Counts in the running tenth of a second.
+fn count(series: &mut [u64], more: u64) {
+    if let Some(last) = series.last_mut() {
+        *last += more;
     }
 }
 
