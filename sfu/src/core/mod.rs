@@ -21,6 +21,7 @@ pub mod allowance;
 pub mod assignment;
 pub mod bitrate;
 pub mod capture_clock;
+pub mod congestion;
 pub mod contained;
 pub mod demux;
 pub mod egress;

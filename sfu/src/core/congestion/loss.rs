@@ -1,0 +1,316 @@
+//! What loss says of the path.
+//!
+//! Loss alone is ambiguous: a radio link loses one packet in ten at any rate, a policer loses what exceeds its rate and
+//! delays nothing. What tells them apart is how loss changes with the rate. So the rate and the loss of the last few
+//! periods are explained by a model of two parts: a share `inherent` that is lost at any rate, and a `capacity` beyond
+//! which everything is lost,
+//!
+//! ```text
+//! delivered share at rate r = (1 - inherent) * min(1, capacity / r)
+//! ```
+//!
+//! and the likeliest of a few capacities is taken. Where one rate alone was tried both parts explain it equally well; then
+//! it is held for the less surprising that the inherent loss is what it was. So loss that is new leads to a cut, and that
+//! cut is the experiment that decides: if loss stays at the lower rate, it was inherent, and the cut is taken back.
+
+/// A period is at least this long and has at least so many packets: one lost of fewer would be too large a share.
+const PERIOD_US: i64 = 250_000;
+const PERIOD_PACKETS: u32 = 40;
+/// After a pause of this length, what was before it is not held together with what comes.
+const PAUSE_US: i64 = 1_000_000;
+/// The periods remembered, and how much less each says than the one after it.
+const PERIODS: usize = 20;
+const FADING: f64 = 0.93;
+/// Loss above the inherent one that is no reason to think about it: this much, or what chance alone explains.
+const UNREMARKABLE: f64 = 0.02;
+const STANDARD_DEVIATIONS: f64 = 3.0;
+/// For that, at least this is taken to be lost at any rate: no path loses nothing.
+const LEAST_INHERENT: f64 = 0.02;
+/// Loss by this much above all that was seen at such a rate shows that the path is not the one it was.
+const CHANGE: f64 = 0.05;
+/// How surprising it is (in nats) that the inherent loss is e times [`UNREMARKABLE`] more than it was: the first few percent
+/// most of all, since a rate just above a policer's loses as much.
+const SURPRISE_OF_LOSS: f64 = 2.0;
+/// How surprising it is (in nats) that the capacity is less than what was sent, and that it is an e-th of that.
+const SURPRISE_OF_LIMIT: f64 = 1.0;
+const SURPRISE_OF_CAPACITY: f64 = 4.0;
+/// How fast the inherent loss is learnt, per period: from an experiment; from loss that is less than it; and from loss
+/// that is more but unremarkable. The last is slow, or a rate that creeps beyond a policer's would take its loss along.
+const LEARNING_BY_EXPERIMENT: f64 = 0.5;
+const LEARNING_DOWN: f64 = 0.15;
+const LEARNING_UP: f64 = 0.02;
+/// More than this is not inherent: nothing could be done with such a path.
+const MOST_INHERENT: f64 = 0.4;
+/// The capacity is sought among the rates that arrived in so many of the latest periods, and near the one it was.
+const SEEN: usize = 4;
+/// After so many periods a bound is no experiment any more.
+const PROVEN_PERIODS: u32 = 12;
+/// A cut goes this much below the capacity found: it is known no better, and what exceeds it is lost.
+const MARGIN: f64 = 0.93;
+/// How much a capacity that nothing speaks against any more grows, per period.
+const GROWTH: f64 = 1.02;
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Period {
+    kbps: f64,
+    packets: f64,
+    lost: f64,
+}
+
+impl Period {
+    fn loss(&self) -> f64 {
+        self.lost / self.packets
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Open {
+    since_us: i64,
+    latest_us: i64,
+    bytes: u32,
+    packets: u32,
+    lost: u32,
+}
+
+/// The loss-based bound.
+#[derive(Debug, Default)]
+pub(super) struct Loss {
+    open: Option<Open>,
+    /// The latest at `latest`, those before it before it, around.
+    periods: [Period; PERIODS],
+    filled: usize,
+    latest: usize,
+    inherent: f64,
+    capacity_kbps: Option<f64>,
+    /// For how many periods the bound has not been cut.
+    stood: u32,
+}
+
+/// How well a capacity explains what was seen.
+struct Explanation {
+    capacity_kbps: f64,
+    inherent: f64,
+    /// Logarithm of its likelihood, up to a constant.
+    likelihood: f64,
+}
+
+impl Loss {
+    /// No more than this is to be sent, in kbit/s, as far as loss tells.
+    pub(super) fn bound_kbps(&self) -> Option<f64> {
+        self.capacity_kbps
+    }
+
+    /// The bound, if it has stood for so long that it is no experiment any more.
+    pub(super) fn proven_kbps(&self) -> Option<f64> {
+        self.capacity_kbps.filter(|_| self.stood >= PROVEN_PERIODS)
+    }
+
+    /// The share of packets that is lost at any rate.
+    pub(super) fn inherent(&self) -> f64 {
+        self.inherent
+    }
+
+    /// Takes the fate of a packet, in the order they were sent. Whether the bound was thought over.
+    pub(super) fn settled(&mut self, sent_us: i64, bytes: u16, is_lost: bool) -> bool {
+        let mut was_judged = false;
+        if let Some(open) = self.open {
+            let is_apart = sent_us - open.latest_us > PAUSE_US;
+            let is_full = sent_us - open.since_us >= PERIOD_US && open.packets >= PERIOD_PACKETS;
+            if is_full && !is_apart {
+                self.close(open, sent_us);
+                was_judged = true;
+            }
+            if is_full || is_apart {
+                self.open = None;
+            }
+        }
+        let open = self.open.get_or_insert(Open { since_us: sent_us, ..Open::default() });
+        open.latest_us = sent_us;
+        open.bytes += u32::from(bytes);
+        open.packets += 1;
+        open.lost += u32::from(is_lost);
+        was_judged
+    }
+
+    /// A probe of so many packets, of which so many were lost, showed that the path carries `kbps`: more than thought, so what
+    /// was seen before was of another path.
+    pub(super) fn found(&mut self, kbps: f64, packets: u32, lost: u32) {
+        if self.capacity_kbps.is_some_and(|capacity| capacity < kbps) {
+            (self.capacity_kbps, self.stood) = (None, 0);
+        }
+        (self.filled, self.open) = (0, None);
+        self.remember(Period { kbps, packets: packets.into(), lost: lost.into() });
+    }
+
+    fn remember(&mut self, period: Period) {
+        self.latest = (self.latest + 1) % PERIODS;
+        self.filled = (self.filled + 1).min(PERIODS);
+        self.periods[self.latest] = period;
+    }
+
+    fn close(&mut self, open: Open, end_us: i64) {
+        let kbps = f64::from(open.bytes) * 8_000.0 / (end_us - open.since_us) as f64;
+        self.remember(Period { kbps, packets: open.packets.into(), lost: open.lost.into() });
+        self.forget_if_changed();
+        self.judge();
+    }
+
+    /// A path that has changed is not to be judged by what it was.
+    fn forget_if_changed(&mut self) {
+        let latest = self.periods[self.latest];
+        let before = self.weighted().skip(1);
+        let (most_kbps, most_loss) = before.fold((0.0f64, 0.0f64), |(kbps, loss), (_, period)| {
+            (kbps.max(period.kbps), loss.max(period.loss()))
+        });
+        let is_as_fast = latest.kbps < most_kbps * 1.1;
+        if is_as_fast && latest.loss() > most_loss + CHANGE.max(chance(most_loss, latest.packets)) {
+            self.filled = 1;
+        }
+    }
+
+    /// The periods, the latest first, each with its weight.
+    fn weighted(&self) -> impl Iterator<Item = (f64, &Period)> + Clone {
+        let weights = std::iter::successors(Some(1.0), |weight| Some(weight * FADING));
+        let places = (0..self.filled).map(|back| (self.latest + PERIODS - back) % PERIODS);
+        weights.zip(places.map(|place| &self.periods[place]))
+    }
+
+    fn judge(&mut self) {
+        let free = self.explain(f64::INFINITY);
+        if self.capacity_kbps.is_none() && free.inherent <= self.inherent + self.unremarkable() {
+            let is_less = free.inherent < self.inherent;
+            self.learn(free.inherent, if is_less { LEARNING_DOWN } else { LEARNING_UP });
+            return;
+        }
+        let bound = self.capacity_kbps.unwrap_or(f64::INFINITY);
+        let is_clean = self.periods[self.latest].loss() <= self.inherent + UNREMARKABLE;
+        let most = if is_clean { bound * GROWTH } else { bound };
+        let arrived = |(_, period): (f64, &Period)| period.kbps * (1.0 - period.loss()) / (1.0 - self.inherent);
+        let seen = self.weighted().take(SEEN).map(arrived);
+        let candidates = seen.chain([bound * 0.95, bound, most]);
+        let tried = candidates.filter(|capacity| capacity.is_finite() && *capacity > 0.0);
+        let best = tried.map(|capacity| self.explain(capacity)).fold(free, |best, other| {
+            if other.likelihood > best.likelihood { other } else { best }
+        });
+        if std::env::var_os("TRACE").is_some() { let l = self.periods[self.latest]; eprintln!("    9999 JUDGE latest {:.0} {}/{} bound {:?} best {:.0} p {:.3} ll {:.2} free p {:.3} ll {:.2} n {}", l.kbps, l.lost, l.packets, self.capacity_kbps, best.capacity_kbps, best.inherent, best.likelihood, self.explain(f64::INFINITY).inherent, self.explain(f64::INFINITY).likelihood, self.filled); } // TRACE
+        let is_refuted = best.capacity_kbps.is_infinite() && best.inherent > self.inherent + UNREMARKABLE;
+        let is_cut = !is_clean && best.capacity_kbps < bound;
+        self.stood = if is_cut { 0 } else { self.stood + 1 };
+        self.capacity_kbps = match self.capacity_kbps {
+            _ if is_cut => Some(best.capacity_kbps * MARGIN),
+            // Without loss below it a bound is not refuted, only no longer confirmed.
+            Some(bound) if !is_refuted => Some(best.capacity_kbps.clamp(bound, most)),
+            _ => None,
+        };
+        let is_less = best.inherent < self.inherent;
+        let speed = match (is_refuted, is_less) {
+            (true, _) => LEARNING_BY_EXPERIMENT,
+            (false, true) => LEARNING_DOWN,
+            (false, false) => LEARNING_UP,
+        };
+        self.learn(best.inherent, speed);
+    }
+
+    fn learn(&mut self, inherent: f64, speed: f64) {
+        self.inherent += (inherent.min(MOST_INHERENT) - self.inherent) * speed;
+    }
+
+    /// How much more than the inherent loss is no reason to think about it.
+    fn unremarkable(&self) -> f64 {
+        let packets = self.weighted().map(|(weight, period)| weight * period.packets).sum();
+        UNREMARKABLE.max(chance(self.inherent, packets))
+    }
+
+    fn explain(&self, capacity_kbps: f64) -> Explanation {
+        let share = |period: &Period| (capacity_kbps / period.kbps).min(1.0);
+        let (delivered, deliverable) = self.weighted().fold((0.0, 0.0), |(delivered, deliverable), (weight, period)| {
+            let arrived = weight * (period.packets - period.lost);
+            (delivered + arrived, deliverable + weight * period.packets * share(period))
+        });
+        let inherent = (1.0 - delivered / deliverable).max(0.0);
+        let fit: f64 = self
+            .weighted()
+            .map(|(weight, period)| {
+                let lost = (1.0 - (1.0 - inherent) * share(period)).clamp(0.002, 0.98);
+                weight * (period.lost * lost.ln() + (period.packets - period.lost) * (1.0 - lost).ln())
+            })
+            .sum();
+        let excess = (self.periods[self.latest].kbps / capacity_kbps).ln();
+        let of_capacity = if excess > 0.0 { SURPRISE_OF_LIMIT + SURPRISE_OF_CAPACITY * excess } else { 0.0 };
+        let of_loss = SURPRISE_OF_LOSS * ((inherent - self.inherent) / UNREMARKABLE).max(1.0).ln();
+        Explanation { capacity_kbps, inherent, likelihood: fit - of_loss - of_capacity }
+    }
+}
+
+/// How far the share that is lost of so many packets may be from `inherent` by chance.
+fn chance(inherent: f64, packets: f64) -> f64 {
+    let inherent = inherent.max(LEAST_INHERENT);
+    STANDARD_DEVIATIONS * (inherent * (1.0 - inherent) / packets.max(1.0)).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A path that loses `inherent` percent of all and everything above `capacity_kbps`, for `seconds`; the sender sends
+    /// what it wants to, or the bound. Returns the least and the last rate sent.
+    fn run(loss: &mut Loss, from_s: i64, seconds: i64, wanted_kbps: f64, inherent: u32, capacity_kbps: f64) -> (f64, f64) {
+        let (mut now_us, mut random) = (from_s * 1_000_000, 12_345u32);
+        let (mut least, mut rate) = (wanted_kbps, wanted_kbps);
+        while now_us < (from_s + seconds) * 1_000_000 {
+            rate = loss.bound_kbps().unwrap_or(f64::INFINITY).min(wanted_kbps);
+            least = least.min(rate);
+            now_us += (1_000.0 * 8_000.0 / rate) as i64;
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let chance = f64::from(random >> 8) / f64::from(1 << 24) * 100.0;
+            let lost_percent = f64::from(inherent) + (100.0 - f64::from(inherent)) * (1.0 - capacity_kbps / rate).max(0.0);
+            loss.settled(now_us, 1_000, chance < lost_percent);
+        }
+        (least, rate)
+    }
+
+    #[test]
+    fn random_loss_does_not_bind() {
+        for inherent in [1, 2, 5, 10, 20] {
+            let mut loss = Loss::default();
+            let (least, last) = run(&mut loss, 0, 30, 1_500.0, inherent, f64::INFINITY);
+            assert!(least > 800.0, "at {inherent} % it went down to {least}");
+            assert!(last > 1_400.0, "at {inherent} % it ended with {last}");
+            let learnt = loss.inherent() * 100.0;
+            assert!((learnt - f64::from(inherent)).abs() < 0.3 * f64::from(inherent) + 0.5, "{inherent} % seen as {learnt}");
+        }
+    }
+
+    #[test]
+    fn a_policer_binds_near_its_rate() {
+        for (inherent, policed) in [(0, 500.0), (0, 1_000.0), (5, 1_000.0)] {
+            let mut loss = Loss::default();
+            run(&mut loss, 0, 10, 300.0, inherent, policed);
+            loss.found(policed * 0.9, 8, 0);
+            let (least, _) = run(&mut loss, 10, 5, 1_500.0, inherent, policed);
+            assert!(least < policed * 1.05, "{policed} with {inherent} %: {least}");
+            let (least, last) = run(&mut loss, 15, 30, 1_500.0, inherent, policed);
+            assert!(least > policed * 0.7 && last < policed * 1.3, "{policed} with {inherent} %: {least} {last}");
+        }
+    }
+
+    #[test]
+    fn a_policer_that_comes_late_binds_too_and_one_that_goes_sets_free() {
+        let mut loss = Loss::default();
+        run(&mut loss, 0, 20, 1_500.0, 0, f64::INFINITY);
+        let (_, last) = run(&mut loss, 20, 4, 1_500.0, 0, 700.0);
+        assert!(last < 800.0, "{last}");
+        let (_, last) = run(&mut loss, 24, 20, 1_500.0, 0, f64::INFINITY);
+        assert!(last > 1_400.0, "{last}");
+    }
+
+    #[test]
+    fn a_voice_alone_is_not_judged_by_one_packet() {
+        let mut loss = Loss::default();
+        let lost_now_and_then = |number: i64| number % 40 == 7;
+        for number in 0..2_000 {
+            loss.settled(number * 20_000, 120, lost_now_and_then(number));
+            assert_eq!(loss.bound_kbps(), None, "after {number} packets");
+        }
+    }
+}

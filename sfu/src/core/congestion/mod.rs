@@ -1,0 +1,382 @@
+//! Congestion control for what is sent to one receiver: RTP with transport-wide feedback. Sans-IO: packets sent, feedback
+//! and the time go in; an estimate comes out, and when what may go.
+//!
+//! It is Google's congestion control (draft-ietf-rmcat-gcc-02) with three differences, each for a media node, which does
+//! not encode but chooses among layers:
+//!
+//! - What is sent moves in steps and rarely fills the path. So the estimate grows only as far as was tested by what
+//!   arrived, and [`probe`] finds the rest, up to what is desired and no further.
+//! - Besides the slope of delay its height counts ([`queue`]): a queue that is full has no slope.
+//! - Loss is judged by how it changes with the rate ([`loss`]), not by its share: a radio link that loses one packet in ten
+//!   carries pictures all the same.
+//!
+//! | module       | job                                                                                      |
+//! |--------------|------------------------------------------------------------------------------------------|
+//! | [`history`]  | what was sent, numbered, until feedback says what became of it                             |
+//! | [`feedback`] | the wire format of feedback, and the receiver's clock                                      |
+//! | [`arrival`]  | groups of packets sent together, and how much later one comes than the one before          |
+//! | [`trend`]    | whether delay grows                                                                      |
+//! | [`queue`]    | how long packets wait                                                                    |
+//! | [`acked`]    | how much arrives                                                                         |
+//! | [`rate`]     | the delay-based rate: additive increase, multiplicative decrease                           |
+//! | [`loss`]     | the loss-based bound                                                                     |
+//! | [`probe`]    | padding that finds out what a path carries beyond what is sent                             |
+//! | [`pacer`]    | when a packet may go                                                                     |
+//!
+//! Rates are in kbit/s and count what the caller counts: best everything from the IP header on, since that is what a path
+//! carries. Times inside are microseconds since the controller was made, or on the receiver's clock (`arrived_us`).
+//!
+//! Cost: constant per packet sent, per packet reported amortised constant; no allocation once the history has reached its
+//! size. Memory: about 1.5 KiB, and 16 to 32 bytes for each packet of the last three seconds, at most 64 KiB.
+
+mod acked;
+mod arrival;
+pub mod feedback;
+mod history;
+mod loss;
+mod pacer;
+mod probe;
+mod queue;
+mod rate;
+#[cfg(test)]
+mod scenarios;
+#[cfg(test)]
+mod simulation;
+mod trend;
+
+use std::time::{Duration, Instant};
+
+use self::{
+    acked::Acked,
+    arrival::{Arrival, Groups},
+    feedback::{Feedback, ReceiverClock},
+    history::{History, Sent},
+    loss::Loss,
+    pacer::Pacer,
+    probe::{Part, Prober, View},
+    queue::Queue,
+    rate::Rate,
+    trend::{Trend, Usage},
+};
+
+pub use self::history::TransportSequence;
+
+/// Growing delay is no overuse before packets wait this long, in milliseconds: there is no queue to speak of.
+const LEAST_WAIT_MS: f64 = 10.0;
+/// A queue that has just begun to grow is looked at twice, unless packets wait longer than this, in milliseconds: what
+/// arrives is not yet what a full path carries.
+const LONG_WAIT_MS: f64 = 40.0;
+/// What it takes beyond a round trip to see the effect of a change (draft-ietf-rmcat-gcc-02 section 5.5).
+const RESPONSE_US: i64 = 100_000;
+/// A flow that sends less than this share of its rate does not hold up a queue by it.
+const USED: f64 = 0.5;
+/// How far the delay-based rate may be above a bound that loss has proven.
+const BEYOND_BOUND: f64 = 1.2;
+/// A probe that shows less than this share of the estimate refutes it; somewhat less may be jitter.
+const FAR_LESS: f64 = 0.5;
+/// Weight of a new round-trip time.
+const RTT_SMOOTHING: f64 = 0.2;
+/// Weight of a new deviation in the jitter (as in RFC 3550 section 6.4.1).
+const JITTER_SMOOTHING: f64 = 1.0 / 16.0;
+/// Feedback comes ten to twenty times a second. One that is missing is nothing, a path that is silent for so long may be
+/// dead: then the estimate falls, each time by as much.
+const SILENCE_US: i64 = 1_500_000;
+const SILENCE_STEP_US: i64 = 500_000;
+const SILENCE_DECREASE: f64 = 0.8;
+
+/// What an estimate may be, in kbit/s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The least: a voice is sent in any case.
+    pub floor_kbps: u32,
+    /// What it is before anything is known.
+    pub initial_kbps: u32,
+    /// The most.
+    pub ceiling_kbps: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { floor_kbps: 30, initial_kbps: 300, ceiling_kbps: 20_000 }
+    }
+}
+
+/// What the caller holds ready to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Waiting {
+    /// A packet of a voice.
+    pub audio: bool,
+    /// A packet of a picture, or one sent again.
+    pub video: bool,
+}
+
+/// What is to be sent next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// The voice that waits.
+    Audio,
+    /// The picture that waits.
+    Video,
+    /// Padding of about this size.
+    Padding {
+        /// With all headers.
+        bytes: u32,
+    },
+    /// Nothing before this moment, or before something else waits.
+    Wait {
+        /// When to ask again if nothing happens.
+        until: Option<Instant>,
+    },
+}
+
+/// The congestion controller of one transport.
+#[derive(Debug)]
+pub struct Controller {
+    origin: Instant,
+    limits: Limits,
+    history: History,
+    clock: ReceiverClock,
+    groups: Groups,
+    trend: Trend,
+    queue: Queue,
+    acked: Acked,
+    rate: Rate,
+    loss: Loss,
+    prober: Prober,
+    pacer: Pacer,
+    rtt_us: Option<f64>,
+    /// Mean deviation of delay from one group of packets to the next.
+    jitter_us: f64,
+    /// The last feedback showed overuse.
+    was_overused: bool,
+    /// Since when packets have been sent that nothing is known of.
+    unanswered_us: Option<i64>,
+}
+
+impl Controller {
+    /// A controller that knows nothing yet.
+    pub fn new(limits: Limits, now: Instant) -> Self {
+        let mut controller = Self {
+            origin: now,
+            limits,
+            history: History::default(),
+            clock: ReceiverClock::default(),
+            groups: Groups::default(),
+            trend: Trend::default(),
+            queue: Queue::default(),
+            acked: Acked::default(),
+            rate: Rate::new(limits.initial_kbps.into(), limits.floor_kbps.into()),
+            loss: Loss::default(),
+            prober: Prober::new(0),
+            pacer: Pacer::new(0),
+            rtt_us: None,
+            jitter_us: 0.0,
+            was_overused: false,
+            unanswered_us: None,
+        };
+        controller.follow(0);
+        controller
+    }
+
+    /// What the path is taken to carry, in kbit/s.
+    pub fn estimate_kbps(&self) -> u32 {
+        self.estimate() as u32
+    }
+
+    /// What could be used, and what it takes to send the next picture that is paused (0: none is), in kbit/s without any
+    /// margin. No more than that is probed for.
+    pub fn needs(&mut self, desired_kbps: u32, minimum_kbps: u32, now: Instant) {
+        self.prober.needs(desired_kbps, minimum_kbps);
+        self.follow(self.us(now));
+    }
+
+    /// What is to be sent at `now`. To be asked again after each packet sent, when something begins to wait, and at the
+    /// moment it said.
+    pub fn next(&mut self, waiting: Waiting, now: Instant) -> Next {
+        let now_us = self.us(now);
+        if self.is_calm() {
+            self.prober.begin_if_due(self.estimate(), self.jitter_us, now_us);
+        }
+        if waiting.audio {
+            return Next::Audio;
+        }
+        let probe = self.prober.due();
+        let ready_us = match probe {
+            Some((due_us, _)) => Some(due_us),
+            None if waiting.video => Some(self.pacer.ready_us()),
+            None => None,
+        };
+        match (ready_us, probe) {
+            (Some(ready_us), _) if ready_us > now_us => Next::Wait { until: Some(self.at(ready_us)) },
+            (Some(_), _) if waiting.video => Next::Video,
+            (Some(_), Some((_, bytes))) => Next::Padding { bytes },
+            _ => Next::Wait { until: self.wake_at() },
+        }
+    }
+
+    /// A packet of `bytes` goes out at `now`; the number it carries.
+    pub fn sent(&mut self, bytes: usize, now: Instant) -> TransportSequence {
+        let now_us = self.us(now);
+        let bytes = u16::try_from(bytes).unwrap_or(u16::MAX);
+        self.unanswered_us.get_or_insert(now_us);
+        self.pacer.sent(bytes.into(), now_us);
+        let part = self.prober.sent(bytes.into(), now_us);
+        self.history.sent(Sent { at_us: now_us, bytes, part })
+    }
+
+    /// Feedback came in at `now`.
+    pub fn feedback(&mut self, feedback: &Feedback<'_>, now: Instant) {
+        let now_us = self.us(now);
+        let reference_us = self.clock.reference_us(feedback);
+        let mut has_news = false;
+        for status in feedback.statuses() {
+            let sent = self.history.reported(status.sequence, status.after_reference_us.is_some());
+            if let (Some(sent), Some(after_us)) = (sent, status.after_reference_us) {
+                self.arrived(sent, reference_us + after_us);
+                has_news = true;
+            }
+        }
+        if !has_news {
+            return;
+        }
+        self.unanswered_us = None;
+        self.queue.feedback_ends(now_us);
+        self.measure_rtt(now_us);
+        self.judge_loss(now_us);
+        self.conclude_probe(now_us);
+        self.steer(now_us);
+        if std::env::var_os("TRACE").is_some() { eprintln!("{:>8.2} est {:>6.0} rate {:>6.0} bound {:>6.0} inh {:.3} acked {:>6.0} {:>6.0} wait {:>5.0} {:?} slope {} probe {} cap {:?}", now_us as f64/1e6, self.estimate(), self.rate.kbps(), self.loss.bound_kbps().unwrap_or(-1.0), self.loss.inherent(), self.acked.kbps().unwrap_or(0.0), self.acked.recent_kbps().unwrap_or(0.0), self.queue.wait_ms(), self.trend.usage(), self.trend.debug(), self.prober.due().is_some(), self.rate.capacity_kbps); } // TRACE
+        self.follow(now_us);
+    }
+
+    /// Does what time alone brings. To be called at [`wake_at`](Self::wake_at), oftener at will.
+    pub fn tick(&mut self, now: Instant) {
+        let now_us = self.us(now);
+        self.conclude_probe(now_us);
+        let Some(since_us) = self.unanswered_us.filter(|since_us| now_us - since_us >= SILENCE_US) else { return };
+        self.unanswered_us = Some(since_us + SILENCE_STEP_US);
+        self.rate.limit(self.estimate() * SILENCE_DECREASE);
+        self.prober.fell(now_us);
+        self.follow(now_us);
+    }
+
+    /// When something is to be done though nothing happens: a probe ([`next`](Self::next)) or the verdict on a path that is
+    /// silent ([`tick`](Self::tick)). Changes with each call that changes anything.
+    pub fn wake_at(&self) -> Option<Instant> {
+        let begins_us = self.prober.next_us(self.estimate()).filter(|_| self.is_calm());
+        let probe_us = self.prober.due().map(|(due_us, _)| due_us).or(begins_us);
+        let silence_us = self.unanswered_us.map(|since_us| since_us + SILENCE_US);
+        let wake_us = probe_us.into_iter().chain(silence_us).min();
+        wake_us.map(|us| self.at(us))
+    }
+
+    /// No queue is there that a probe would add to. It takes feedback to change that.
+    fn is_calm(&self) -> bool {
+        self.trend.usage() == Usage::Normal && self.queue.is_calm()
+    }
+
+    fn estimate(&self) -> f64 {
+        let bound_kbps = self.loss.bound_kbps().unwrap_or(f64::INFINITY);
+        self.rate.kbps().min(bound_kbps).clamp(self.limits.floor_kbps.into(), self.limits.ceiling_kbps.into())
+    }
+
+    fn arrived(&mut self, sent: Sent, arrived_us: i64) {
+        let arrival = Arrival { sent_us: sent.at_us, arrived_us };
+        self.acked.add(sent.bytes, arrived_us);
+        self.queue.add(arrival, sent.part != Part::None);
+        match sent.part {
+            Part::Of(cluster) => self.prober.arrived(cluster, arrival),
+            // What a probe does to the queue says nothing about what is sent otherwise.
+            Part::Beside => {}
+            Part::None => {
+                if let Some(step) = self.groups.add(arrival) {
+                    self.jitter_us += (step.delay_us.abs() as f64 - self.jitter_us) * JITTER_SMOOTHING;
+                    self.trend.add(step);
+                }
+            }
+        }
+    }
+
+    /// From the latest packet that arrived: the time that the receiver held its report back for is part of it.
+    fn measure_rtt(&mut self, now_us: i64) {
+        let Some(newest_us) = self.history.newest_arrived_us() else { return };
+        let latest = (now_us - newest_us) as f64;
+        self.rtt_us = Some(self.rtt_us.map_or(latest, |rtt| rtt + (latest - rtt) * RTT_SMOOTHING));
+    }
+
+    fn judge_loss(&mut self, now_us: i64) {
+        let before_kbps = self.estimate();
+        while let Some((sent, is_lost)) = self.history.settle() {
+            if sent.part == Part::None {
+                self.loss.settled(sent.at_us, sent.bytes, is_lost);
+            }
+        }
+        if let Some(bound_kbps) = self.loss.proven_kbps() {
+            self.rate.limit(bound_kbps * BEYOND_BOUND);
+        }
+        if self.estimate() < before_kbps {
+            self.prober.fell(now_us);
+        }
+    }
+
+    fn conclude_probe(&mut self, now_us: i64) {
+        let view = View {
+            estimate_kbps: self.estimate(),
+            inherent_loss: self.loss.inherent(),
+            newest_arrived_us: self.history.newest_arrived_us(),
+        };
+        let Some(outcome) = self.prober.conclude(view, now_us) else { return };
+        if std::env::var_os("TRACE").is_some() { eprintln!("{:>8.2} PROBE jitter {:.0} {outcome:?}", now_us as f64/1e6, self.jitter_us); } // TRACE
+        match outcome.carries_kbps {
+            Some(kbps) if kbps > view.estimate_kbps => {
+                self.rate.found(kbps);
+                self.loss.found(kbps, outcome.packets, outcome.lost);
+            }
+            Some(kbps) if kbps < view.estimate_kbps * FAR_LESS => {
+                self.rate.limit(kbps.max(self.acked.kbps().unwrap_or(0.0)));
+            }
+            _ => {}
+        }
+        self.follow(now_us);
+    }
+
+    fn steer(&mut self, now_us: i64) {
+        let (Some(arriving), Some(lately)) = (self.acked.kbps(), self.acked.recent_kbps()) else { return };
+        let response_us = self.rtt_us.unwrap_or(0.0) as i64 + RESPONSE_US;
+        let usage = self.trend.usage();
+        let wait_ms = self.queue.wait_ms();
+        if self.queue.is_gone() {
+            self.rate.drained();
+        }
+        let grows = usage == Usage::Over && wait_ms > LEAST_WAIT_MS;
+        let stands = usage != Usage::Under && self.queue.stands();
+        let is_overused = grows || stands;
+        let is_sure = std::mem::replace(&mut self.was_overused, is_overused) || wait_ms > LONG_WAIT_MS;
+        if !is_overused {
+            self.rate.grow(usage, arriving / (1.0 - self.loss.inherent()), response_us, now_us);
+            return;
+        }
+        if stands {
+            self.queue.cut(now_us);
+        }
+        // A queue that only stands is not the doing of a flow that sends far less than it might.
+        let is_used = grows || lately > self.rate.kbps() * USED;
+        if is_sure && is_used && self.rate.overused(lately, wait_ms, response_us, now_us) {
+            self.prober.fell(now_us);
+        }
+    }
+
+    /// The pacer follows the estimate.
+    fn follow(&mut self, now_us: i64) {
+        let estimate = self.estimate();
+        self.pacer.follow(estimate, self.prober.is_satisfied(estimate), now_us);
+    }
+
+    fn us(&self, at: Instant) -> i64 {
+        at.saturating_duration_since(self.origin).as_micros() as i64
+    }
+
+    fn at(&self, us: i64) -> Instant {
+        self.origin + Duration::from_micros(us.max(0) as u64)
+    }
+}
