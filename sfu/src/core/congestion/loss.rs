@@ -159,9 +159,8 @@ impl Loss {
     fn forget_if_changed(&mut self) {
         let latest = self.periods[self.latest];
         let before = self.weighted().skip(1);
-        let (most_kbps, most_loss) = before.fold((0.0f64, 0.0f64), |(kbps, loss), (_, period)| {
-            (kbps.max(period.kbps), loss.max(period.loss()))
-        });
+        let (most_kbps, most_loss) =
+            before.fold((0.0f64, 0.0f64), |(kbps, loss), (_, period)| (kbps.max(period.kbps), loss.max(period.loss())));
         let is_as_fast = latest.kbps < most_kbps * 1.1;
         if is_as_fast && latest.loss() > most_loss + CHANGE.max(chance(most_loss, latest.packets)) {
             self.filled = 1;
@@ -189,10 +188,25 @@ impl Loss {
         let seen = self.weighted().take(SEEN).map(arrived);
         let candidates = seen.chain([bound * 0.95, bound, most]);
         let tried = candidates.filter(|capacity| capacity.is_finite() && *capacity > 0.0);
-        let best = tried.map(|capacity| self.explain(capacity)).fold(free, |best, other| {
-            if other.likelihood > best.likelihood { other } else { best }
-        });
-        if std::env::var_os("TRACE").is_some() { let l = self.periods[self.latest]; eprintln!("    9999 JUDGE latest {:.0} {}/{} bound {:?} best {:.0} p {:.3} ll {:.2} free p {:.3} ll {:.2} n {}", l.kbps, l.lost, l.packets, self.capacity_kbps, best.capacity_kbps, best.inherent, best.likelihood, self.explain(f64::INFINITY).inherent, self.explain(f64::INFINITY).likelihood, self.filled); } // TRACE
+        let best = tried
+            .map(|capacity| self.explain(capacity))
+            .fold(free, |best, other| if other.likelihood > best.likelihood { other } else { best });
+        if std::env::var_os("TRACE").is_some() {
+            let l = self.periods[self.latest];
+            eprintln!(
+                "    9999 JUDGE latest {:.0} {}/{} bound {:?} best {:.0} p {:.3} ll {:.2} free p {:.3} ll {:.2} n {}",
+                l.kbps,
+                l.lost,
+                l.packets,
+                self.capacity_kbps,
+                best.capacity_kbps,
+                best.inherent,
+                best.likelihood,
+                self.explain(f64::INFINITY).inherent,
+                self.explain(f64::INFINITY).likelihood,
+                self.filled
+            );
+        } // TRACE
         let is_refuted = best.capacity_kbps.is_infinite() && best.inherent > self.inherent + UNREMARKABLE;
         let is_cut = !is_clean && best.capacity_kbps < bound;
         self.stood = if is_cut { 0 } else { self.stood + 1 };
@@ -223,10 +237,11 @@ impl Loss {
 
     fn explain(&self, capacity_kbps: f64) -> Explanation {
         let share = |period: &Period| (capacity_kbps / period.kbps).min(1.0);
-        let (delivered, deliverable) = self.weighted().fold((0.0, 0.0), |(delivered, deliverable), (weight, period)| {
-            let arrived = weight * (period.packets - period.lost);
-            (delivered + arrived, deliverable + weight * period.packets * share(period))
-        });
+        let (delivered, deliverable) =
+            self.weighted().fold((0.0, 0.0), |(delivered, deliverable), (weight, period)| {
+                let arrived = weight * (period.packets - period.lost);
+                (delivered + arrived, deliverable + weight * period.packets * share(period))
+            });
         let inherent = (1.0 - delivered / deliverable).max(0.0);
         let fit: f64 = self
             .weighted()
@@ -254,7 +269,14 @@ mod tests {
 
     /// A path that loses `inherent` percent of all and everything above `capacity_kbps`, for `seconds`; the sender sends
     /// what it wants to, or the bound. Returns the least and the last rate sent.
-    fn run(loss: &mut Loss, from_s: i64, seconds: i64, wanted_kbps: f64, inherent: u32, capacity_kbps: f64) -> (f64, f64) {
+    fn run(
+        loss: &mut Loss,
+        from_s: i64,
+        seconds: i64,
+        wanted_kbps: f64,
+        inherent: u32,
+        capacity_kbps: f64,
+    ) -> (f64, f64) {
         let (mut now_us, mut random) = (from_s * 1_000_000, 12_345u32);
         let (mut least, mut rate) = (wanted_kbps, wanted_kbps);
         while now_us < (from_s + seconds) * 1_000_000 {
@@ -263,7 +285,8 @@ mod tests {
             now_us += (1_000.0 * 8_000.0 / rate) as i64;
             random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             let chance = f64::from(random >> 8) / f64::from(1 << 24) * 100.0;
-            let lost_percent = f64::from(inherent) + (100.0 - f64::from(inherent)) * (1.0 - capacity_kbps / rate).max(0.0);
+            let lost_percent =
+                f64::from(inherent) + (100.0 - f64::from(inherent)) * (1.0 - capacity_kbps / rate).max(0.0);
             loss.settled(now_us, 1_000, chance < lost_percent);
         }
         (least, rate)
@@ -277,7 +300,10 @@ mod tests {
             assert!(least > 800.0, "at {inherent} % it went down to {least}");
             assert!(last > 1_400.0, "at {inherent} % it ended with {last}");
             let learnt = loss.inherent() * 100.0;
-            assert!((learnt - f64::from(inherent)).abs() < 0.3 * f64::from(inherent) + 0.5, "{inherent} % seen as {learnt}");
+            assert!(
+                (learnt - f64::from(inherent)).abs() < 0.3 * f64::from(inherent) + 0.5,
+                "{inherent} % seen as {learnt}"
+            );
         }
     }
 

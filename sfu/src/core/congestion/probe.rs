@@ -364,7 +364,10 @@ mod tests {
             if prober.due().is_some() {
                 begun.push(now_us / 1_000_000);
                 let (outcome, _) = send(&mut prober, 400.0, now_us, 500.0, None);
-                assert!(outcome.was_filled && (400.0..500.0).contains(&outcome.carries_kbps.expect("clear")), "{outcome:?}");
+                assert!(
+                    outcome.was_filled && (400.0..500.0).contains(&outcome.carries_kbps.expect("clear")),
+                    "{outcome:?}"
+                );
             }
             now_us += 50_000;
         }

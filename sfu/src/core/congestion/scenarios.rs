@@ -51,7 +51,8 @@ impl Run {
 
     /// Jain's index of the flows' rates: 1 if they are equal.
     fn fairness(&self) -> f64 {
-        let rates: Vec<f64> = self.flows.iter().map(|flow| self.world.log(*flow).kbps(self.over.0, self.over.1)).collect();
+        let rates: Vec<f64> =
+            self.flows.iter().map(|flow| self.world.log(*flow).kbps(self.over.0, self.over.1)).collect();
         let sum: f64 = rates.iter().sum();
         sum * sum / (rates.len() as f64 * rates.iter().map(|rate| rate * rate).sum::<f64>())
     }
@@ -161,7 +162,9 @@ fn random_loss(seed: u64, percent: u32, app: App) -> Run {
 
 #[test]
 fn random_loss_does_not_collapse_the_estimate() {
-    for (percent, least_share, least_estimate) in [(1, 0.95, 1_500.0), (5, 0.9, 1_000.0), (10, 0.7, 600.0), (20, 0.5, 400.0)] {
+    for (percent, least_share, least_estimate) in
+        [(1, 0.95, 1_500.0), (5, 0.9, 1_000.0), (10, 0.7, 600.0), (20, 0.5, 400.0)]
+    {
         for (seed, app) in each([App::Layers(1), App::Elastic(1_740.0)]) {
             let run = random_loss(seed, percent, app);
             assert!(run.utilisation() >= least_share, "{}", run.row());
@@ -375,7 +378,9 @@ fn what_was_not_needed_is_found_when_it_is() {
 #[test]
 fn padding_stays_little() {
     for seed in SEEDS {
-        for run in [start_up(seed, 3_000.0, 20), shallow(seed, App::Layers(1)), constant_competitor(seed, App::Layers(1))] {
+        for run in
+            [start_up(seed, 3_000.0, 20), shallow(seed, App::Layers(1)), constant_competitor(seed, App::Layers(1))]
+        {
             assert!(run.padding() <= 0.02, "{}", run.row());
         }
     }
@@ -419,7 +424,12 @@ fn congestion_figures() {
 
 #[test] // TRACE
 #[ignore] // TRACE
-fn trace_loss() { for s in SEEDS { println!("{s} {}", narrowed(s, App::Elastic(1_740.0), 30.0, (20.0, 45.0)).row()); println!("{s} {}", shallow(s, App::Elastic(2_500.0)).row()); } } // TRACE
+fn trace_loss() {
+    for s in SEEDS {
+        println!("{s} {}", narrowed(s, App::Elastic(1_740.0), 30.0, (20.0, 45.0)).row());
+        println!("{s} {}", shallow(s, App::Elastic(2_500.0)).row());
+    }
+} // TRACE
 proptest! {
     /// Whatever a receiver says, whenever: the estimate stays within its limits, and time goes on.
     #[test]

@@ -387,7 +387,12 @@ impl World {
         let estimate: f64 = media.controller.estimate_kbps().into();
         let kbps = match media.app {
             App::Elastic(kbps) => (kbps.min(estimate) - VOICE_KBPS).max(0.0),
-            _ => media.pictures.iter().filter_map(|picture| picture.layer).map(|layer| [150.0, 500.0, 1_700.0][layer]).sum(),
+            _ => media
+                .pictures
+                .iter()
+                .filter_map(|picture| picture.layer)
+                .map(|layer| [150.0, 500.0, 1_700.0][layer])
+                .sum(),
         };
         let keyframe = if std::mem::take(&mut media.keyframes_due) > 0 { KEYFRAME_SIZE } else { 1.0 };
         let mut left = (kbps * 125.0 * FRAME_EVERY_US as f64 / 1e6 * spread * keyframe) as u32;
@@ -552,7 +557,8 @@ impl World {
 
     fn fill_window(&mut self, flow: usize) {
         loop {
-            let Flow::Cross { kind: Cross::Greedy { window, next, expected, .. }, is_on: true, .. } = &mut self.flows[flow]
+            let Flow::Cross { kind: Cross::Greedy { window, next, expected, .. }, is_on: true, .. } =
+                &mut self.flows[flow]
             else {
                 return;
             };
@@ -737,7 +743,8 @@ fn encode(base: u16, statuses: &[Option<i64>]) -> Vec<u8> {
             },
         }
     }
-    let chunk = |symbols: &[u16]| (0..7).fold(0b11, |chunk, place| chunk << 2 | symbols.get(place).copied().unwrap_or(0));
+    let chunk =
+        |symbols: &[u16]| (0..7).fold(0b11, |chunk, place| chunk << 2 | symbols.get(place).copied().unwrap_or(0));
     let mut packet = vec![0x8f, 205, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2];
     packet.extend(base.to_be_bytes());
     packet.extend((statuses.len() as u16).to_be_bytes());

@@ -23,7 +23,10 @@ use super::{
     seal::{Sealer, Unsealed},
     sender_report::{self, NtpTime, Sent},
 };
-use crate::core::rewrite::{Numbers, write_picture};
+use crate::core::{
+    congestion::{self, Controller, Limits, Next, feedback::Feedback},
+    rewrite::{Numbers, write_picture},
+};
 
 /// The most packets that wait, of voices and of pictures each. More means that what paces them has lost its way; the oldest
 /// are dropped.
@@ -34,6 +37,10 @@ const MAX_KEPT: usize = 256;
 const REPAIR_PAUSE: Duration = Duration::from_millis(30);
 /// How often the client is told when what was captured.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
+/// What a packet takes on its way beside its payload, in bytes: IP, UDP and RTP headers, extensions, tag.
+const OVERHEAD_BYTES: usize = 28 + 28 + 16;
+/// How many packets go out in one flush at most: padding alone could go on for ever.
+const MAX_FLUSHED: usize = 1_024;
 /// A datagram of reports is not longer than about this, in bytes.
 const REPORT_BYTES: usize = 1_000;
 
@@ -102,18 +109,9 @@ pub enum Unsent {
     NumberUsed,
 }
 
-/// A datagram that was written.
+/// What a client says of what it is sent, beside what is seen to here: repairs, and what its path carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Datagram {
-    /// Its length in bytes.
-    pub bytes: usize,
-    /// The number by which the client will say when it came.
-    pub transport: Option<u16>,
-}
-
-/// What a client says of what it is sent. Repairs that it asks for are seen to here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard<'a> {
+pub enum Heard {
     /// Its decoder needs a keyframe.
     KeyframeWanted {
         /// On this m-line.
@@ -126,8 +124,6 @@ pub enum Heard<'a> {
         /// What.
         reception: Reception,
     },
-    /// When packets came, by their transport-wide numbers.
-    Arrivals(&'a [u8]),
     /// What it takes its path to carry, in bits per second.
     Estimate {
         /// Of the pictures alone.
@@ -156,6 +152,21 @@ struct Kept {
     repaired: Option<Instant>,
 }
 
+impl Kept {
+    fn is_repairable(&self) -> bool {
+        self.packet.types.repair.is_some()
+    }
+}
+
+/// How a packet is written.
+#[derive(Debug, Clone, Copy)]
+struct Form {
+    is_repair: bool,
+    is_padded: bool,
+    /// Its transport-wide number.
+    transport: Option<u16>,
+}
+
 struct Waiting {
     stream: usize,
     number: PacketNumber,
@@ -174,9 +185,12 @@ pub struct Outlet {
     streams: Vec<Stream>,
     by_mid: FxHashMap<Mid, usize>,
     by_ssrc: FxHashMap<u32, usize>,
+    /// Where the client says when packets came; without that everything goes at once.
+    controller: Option<Controller>,
     voices: VecDeque<Waiting>,
     pictures: VecDeque<Waiting>,
-    next_transport: u16,
+    run: Run,
+    wake_at: Option<Instant>,
     next_report: Option<Instant>,
     dropped: u64,
 }
@@ -195,9 +209,11 @@ impl Outlet {
             streams: Vec::new(),
             by_mid: FxHashMap::default(),
             by_ssrc: FxHashMap::default(),
+            controller: None,
             voices: VecDeque::new(),
             pictures: VecDeque::new(),
-            next_transport: 0,
+            run: Run::default(),
+            wake_at: None,
             next_report: None,
             dropped: 0,
         })
@@ -205,12 +221,15 @@ impl Outlet {
 
     /// An m-line is there from now on. It is never taken away: a number must not be used twice, and one that comes back goes on
     /// where it was. Whether it is new and its SSRCs are.
-    pub fn open(&mut self, line: Line) -> bool {
+    pub fn open(&mut self, line: Line, now: Instant) -> bool {
         if self.by_mid.contains_key(&line.mid) {
             return false;
         }
         let Some(numbers) = self.begun.begin(line.ssrc) else { return false };
         let repair = line.repair_ssrc.and_then(|ssrc| self.begun.begin(ssrc));
+        if line.ids.transport.is_some() && self.controller.is_none() {
+            self.controller = Some(Controller::new(Limits::default(), now));
+        }
         let index = self.streams.len();
         self.by_mid.insert(line.mid, index);
         self.by_ssrc.insert(line.ssrc, index);
@@ -248,9 +267,26 @@ impl Outlet {
         queue.push_back(waiting);
     }
 
-    /// How many bytes of payload wait.
-    pub fn waiting_bytes(&self) -> usize {
-        self.voices.iter().chain(&self.pictures).map(|waiting| waiting.packet.payload.len()).sum()
+    /// What the path to the client is taken to carry, in kbit/s; none where it says nothing of when packets come.
+    pub fn estimate_kbps(&self) -> Option<u32> {
+        self.controller.as_ref().map(Controller::estimate_kbps)
+    }
+
+    /// What could be used, and what it takes to send the next picture that is paused, in kbit/s.
+    pub fn needs(&mut self, desired_kbps: u32, minimum_kbps: u32, now: Instant) {
+        if let Some(controller) = &mut self.controller {
+            controller.needs(desired_kbps, minimum_kbps, now);
+        }
+    }
+
+    /// Whether anything waits to be sent.
+    pub fn is_waiting(&self) -> bool {
+        !self.voices.is_empty() || !self.pictures.is_empty()
+    }
+
+    /// When [`flush`](Self::flush) is to be called though nothing is sent.
+    pub fn wake_at(&self) -> Option<Instant> {
+        self.wake_at
     }
 
     /// How many packets were dropped since this was last asked, because too many waited.
@@ -258,29 +294,65 @@ impl Outlet {
         std::mem::take(&mut self.dropped)
     }
 
-    /// Writes what waits behind what is in `out`, voices first, until nothing waits or `budget` bytes are written; the last may
-    /// go beyond it. `written` is called for each datagram, in order.
-    pub fn flush(&mut self, budget: usize, out: &mut Vec<u8>, mut written: impl FnMut(Datagram)) {
-        let begin = out.len();
-        while out.len() - begin < budget {
-            let Some(waiting) = self.voices.pop_front() else { break };
-            self.write(waiting, 0, out, &mut written);
+    /// Writes what may go at `now` behind what is in `out`, voices first. `written` is called with the length of each datagram.
+    pub fn flush(&mut self, now: Instant, out: &mut Vec<u8>, mut written: impl FnMut(usize)) {
+        if let Some(controller) = &mut self.controller {
+            controller.tick(now);
         }
-        let mut run = Run::default();
-        while out.len() - begin < budget {
-            let Some(waiting) = self.pictures.pop_front() else { break };
-            let length = run.next(payload_bytes(&waiting), self.pictures.iter().map(payload_bytes));
-            self.write(waiting, length, out, &mut written);
+        for _ in 0..MAX_FLUSHED {
+            let waiting = congestion::Waiting { audio: !self.voices.is_empty(), video: !self.pictures.is_empty() };
+            let next = self.controller.as_mut().map_or_else(|| unpaced(waiting), |it| it.next(waiting, now));
+            let packet = match next {
+                Next::Audio => self.voices.pop_front().map(|voice| (voice, 0)),
+                Next::Video => self.next_picture(),
+                Next::Padding { .. } => self.padding().map(|again| (again, 0)),
+                Next::Wait { until } => {
+                    self.wake_at = until;
+                    return;
+                }
+            };
+            let Some((packet, length)) = packet else { break };
+            self.write(packet, length, now, out, &mut written);
         }
+        self.wake_at = None;
     }
 
-    /// Writes one packet, with a payload of at least `length` bytes if it takes one byte of padding at most.
-    fn write(&mut self, waiting: Waiting, length: usize, out: &mut Vec<u8>, written: &mut impl FnMut(Datagram)) {
+    /// The next picture packet, and how long to make it.
+    fn next_picture(&mut self) -> Option<(Waiting, usize)> {
+        let waiting = self.pictures.pop_front()?;
+        let length = self.run.next(payload_bytes(&waiting), self.pictures.iter().map(payload_bytes));
+        Some((waiting, length))
+    }
+
+    /// What to send to find out what the path carries: the newest packet once more, as a repair. None before there is one.
+    fn padding(&mut self) -> Option<Waiting> {
+        let is_usable =
+            |stream: &Stream| stream.repair.is_some() && stream.kept.back().is_some_and(Kept::is_repairable);
+        let index = self.streams.iter().position(is_usable)?;
+        let Stream { repair, kept, .. } = &mut self.streams[index];
+        let (numbers, newest) = (repair.as_mut()?, kept.back()?);
+        let number = numbers.take_next()?;
+        Some(Waiting { stream: index, number, packet: newest.packet.clone(), repairs: Some(newest.sequence) })
+    }
+
+    /// Writes one packet, with a payload of `length` bytes if that takes one byte of padding.
+    fn write(
+        &mut self,
+        waiting: Waiting,
+        length: usize,
+        now: Instant,
+        out: &mut Vec<u8>,
+        written: &mut impl FnMut(usize),
+    ) {
         let is_padded = payload_bytes(&waiting) + 1 == length;
+        let bytes = payload_bytes(&waiting) + usize::from(is_padded) + OVERHEAD_BYTES;
         let Waiting { stream, number, packet, repairs } = waiting;
-        let transport = self.streams[stream].ids.transport.map(|_| self.next_transport);
+        let is_reported = self.streams[stream].ids.transport.is_some();
+        let controller = self.controller.as_mut().filter(|_| is_reported);
+        let transport = controller.map(|controller| controller.sent(bytes, now).0);
         let start = out.len();
-        let header_bytes = self.write_header(stream, &number, &packet, repairs.is_some(), is_padded, out);
+        let form = Form { is_repair: repairs.is_some(), is_padded, transport };
+        let header_bytes = self.write_header(stream, &number, &packet, form, out);
         if let Some(sequence) = repairs {
             // RFC 4588 section 4: the number of the packet that is repaired, and then that packet.
             out.extend_from_slice(&sequence.to_be_bytes());
@@ -299,8 +371,7 @@ impl Outlet {
             self.dropped += 1;
             return;
         }
-        self.next_transport = self.next_transport.wrapping_add(u16::from(transport.is_some()));
-        written(Datagram { bytes: out.len() - start, transport });
+        written(out.len() - start);
         if repairs.is_none() {
             self.streams[stream].was_sent(sequence, packet);
         }
@@ -311,35 +382,34 @@ impl Outlet {
         stream: usize,
         number: &PacketNumber,
         packet: &Packet,
-        is_repair: bool,
-        is_padded: bool,
+        form: Form,
         out: &mut Vec<u8>,
     ) -> usize {
         let Stream { mid, ids, is_known, .. } = &self.streams[stream];
-        let transport = self.next_transport.to_be_bytes();
+        let transport = form.transport.map(u16::to_be_bytes);
         let level = packet.level.map(|level| [u8::from(level.voice) << 7 | level.below_full_scale.min(127)]);
         let orientation = packet.orientation.map(|orientation| [orientation]);
         let candidates: [(Option<u8>, &[u8]); 4] = [
-            (ids.transport, &transport),
+            (ids.transport, transport.as_ref().map_or(&[], |value| value)),
             (ids.mid.filter(|_| !is_known), mid.as_bytes()),
             (ids.level, level.as_ref().map_or(&[], |value| value)),
             (ids.orientation, orientation.as_ref().map_or(&[], |value| value)),
         ];
         let extensions = candidates.map(|(id, value)| Extension { id: id.unwrap_or_default(), value });
         let types = packet.types;
-        let payload_type = if is_repair { types.repair.unwrap_or(types.media) } else { types.media };
+        let payload_type = if form.is_repair { types.repair.unwrap_or(types.media) } else { types.media };
         let header = Header {
             payload_type,
             marker: packet.marker,
             timestamp: packet.numbers.timestamp,
-            padded: is_padded,
+            padded: form.is_padded,
             extensions: &extensions,
         };
         header.write(number, out)
     }
 
     /// An RTCP datagram of the client's. False if it is not authentic. Opens it in place.
-    pub fn control(&mut self, datagram: &mut [u8], now: Instant, mut heard: impl FnMut(Heard<'_>)) -> bool {
+    pub fn control(&mut self, datagram: &mut [u8], now: Instant, mut heard: impl FnMut(Heard)) -> bool {
         let Some(packet) = self.opener.open_rtcp(datagram) else { return false };
         reports::read(packet, |report| match report {
             Report::Missing { ssrc, packets } => {
@@ -359,7 +429,11 @@ impl Outlet {
                     heard(Heard::Received { mid: stream.mid, reception });
                 }
             }
-            Report::Arrivals(arrivals) => heard(Heard::Arrivals(arrivals)),
+            Report::Arrivals(packet) => {
+                if let (Some(controller), Some(feedback)) = (&mut self.controller, Feedback::parse(packet)) {
+                    controller.feedback(&feedback, now);
+                }
+            }
             Report::Estimate { bps } => heard(Heard::Estimate { bps }),
         });
         true
@@ -370,7 +444,7 @@ impl Outlet {
         let Stream { repair: Some(numbers), kept, .. } = &mut self.streams[index] else { return };
         let Some(kept) = kept.iter_mut().rev().find(|kept| kept.sequence == sequence) else { return };
         let is_too_soon = kept.repaired.is_some_and(|at| now.saturating_duration_since(at) < REPAIR_PAUSE);
-        if is_too_soon || kept.packet.types.repair.is_none() {
+        if is_too_soon || !kept.is_repairable() {
             return;
         }
         kept.repaired = Some(now);
@@ -401,6 +475,15 @@ impl Outlet {
             }
         }
         end_reports(sealer, out, begin, &mut written);
+    }
+}
+
+/// What goes when nothing says when: everything.
+fn unpaced(waiting: congestion::Waiting) -> Next {
+    match waiting {
+        congestion::Waiting { audio: true, .. } => Next::Audio,
+        congestion::Waiting { video: true, .. } => Next::Video,
+        congestion::Waiting { .. } => Next::Wait { until: None },
     }
 }
 

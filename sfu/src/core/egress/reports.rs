@@ -37,7 +37,8 @@ pub enum Report<'a> {
     },
     /// What came of the stream.
     Received(Reception),
-    /// When packets of any stream came, by their transport-wide numbers: the body that follows the two SSRCs.
+    /// When packets of any stream came, by their transport-wide numbers: the whole packet, for
+    /// [`Feedback::parse`](crate::core::congestion::feedback::Feedback::parse).
     Arrivals(&'a [u8]),
     /// What the client itself takes its path to carry (REMB), in bits per second.
     Estimate {
@@ -108,7 +109,7 @@ fn read_packet<'a>(packet: &'a [u8], tell: &mut impl FnMut(Report<'a>)) {
         // Behind the SSRC of who speaks.
         RECEIVER_REPORT => read_blocks(body.get(4..), format, tell),
         SENDER_REPORT => read_blocks(body.get(4 + SENDER_INFO_BYTES..), format, tell),
-        TRANSPORT_FEEDBACK => read_transport_feedback(format, body, tell),
+        TRANSPORT_FEEDBACK => read_transport_feedback(format, packet, body, tell),
         PAYLOAD_FEEDBACK => read_payload_feedback(format, body, tell),
         _ => {}
     }
@@ -130,11 +131,11 @@ fn read_blocks<'a>(blocks: Option<&[u8]>, count: u8, tell: &mut impl FnMut(Repor
 }
 
 /// The body: who speaks, of which stream, and what is said.
-fn read_transport_feedback<'a>(format: u8, body: &'a [u8], tell: &mut impl FnMut(Report<'a>)) {
+fn read_transport_feedback<'a>(format: u8, packet: &'a [u8], body: &'a [u8], tell: &mut impl FnMut(Report<'a>)) {
     let (Some(ssrc), Some(said)) = (word(body, 4), body.get(8..)) else { return };
     match format {
         NACK => tell(Report::Missing { ssrc, packets: Missing(said) }),
-        TRANSPORT_WIDE => tell(Report::Arrivals(said)),
+        TRANSPORT_WIDE => tell(Report::Arrivals(packet)),
         _ => {}
     }
 }
@@ -213,7 +214,7 @@ mod tests {
     #[test]
     fn arrivals_are_handed_on_as_they_are() {
         let compound = bytes("afcd0006 00000001 000003e8 00010002 00000a01 20020102 00000002");
-        assert_eq!(all(&compound), [Report::Arrivals(&compound[12..26])], "without the padding");
+        assert_eq!(all(&compound), [Report::Arrivals(&compound[..26])], "without the padding");
     }
 
     #[test]
