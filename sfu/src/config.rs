@@ -18,6 +18,9 @@ pub struct Config {
     /// Whether media may come over TCP too, for those whose network lets no UDP through.
     #[serde(default = "yes")]
     pub media_tcp: bool,
+    /// Whether media goes out by our own egress and congestion control instead of str0m's. On trial.
+    #[serde(default)]
+    pub own_egress: bool,
     /// Shard threads; 0 takes one for each core.
     #[serde(default)]
     pub shards: u8,

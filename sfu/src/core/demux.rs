@@ -41,7 +41,12 @@ pub enum Stray {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Destination {
     /// A STUN message of this session; if the session takes it, the address is to be [validated](Demux::validate).
-    Stun(ClientKey),
+    Stun {
+        /// The session.
+        client: ClientKey,
+        /// The client wants media sent to where it came from (RFC 8445 section 7.1.2).
+        nominates: bool,
+    },
     /// DTLS, RTP or RTCP from a validated address.
     Media(ClientKey),
 }
@@ -146,7 +151,7 @@ impl Demux {
         if !routes.addresses.contains(&source) && !routes.new_addresses.take(now) {
             return Err(Stray::TooManyAddresses);
         }
-        Ok(Destination::Stun(client))
+        Ok(Destination::Stun { client, nominates: message.use_candidate() })
     }
 }
 
@@ -225,7 +230,11 @@ mod tests {
         let request = check(*b"abcd:xyz");
         let passed = (1_000..6_000).filter(|port| demux.route(address(*port), &request, now).is_ok()).count();
         assert_eq!(passed, MAX_ADDRESSES);
-        assert_eq!(demux.route(address(9), &request, now), Ok(Destination::Stun(client)), "the known one goes on");
+        assert_eq!(
+            demux.route(address(9), &request, now),
+            Ok(Destination::Stun { client: client, nominates: false }),
+            "the known one goes on"
+        );
         assert_eq!(demux.route(address(999), &check(*b"zzzz:xyz"), now), Err(Stray::UnknownSession));
     }
 

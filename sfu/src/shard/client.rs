@@ -1,6 +1,7 @@
 //! One client's peer connection: str0m for ICE, DTLS, SRTP and RTCP, behind an unwind boundary.
 
 use std::{
+    net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::{Duration, Instant},
@@ -20,15 +21,17 @@ use str0m::{
     ice::IceCreds,
     media::{KeyframeRequestKind, Mid, Pt, Rid},
     net::{Protocol, Receive, Transmit},
-    rtp::{ExtensionValues, RtpPacket, RtpWrite, Ssrc, VideoOrientation},
+    rtp::{Extension, ExtensionValues, RtpPacket, RtpWrite, Ssrc, VideoOrientation},
 };
 use tokio::sync::mpsc;
 
+use super::outlet::ClientOutlet;
 use crate::core::{
     allowance::Allowance,
+    egress::outlet::{ExtensionIds, Heard, Packet, PayloadTypes},
     red,
     rewrite::{vp8_patch, vp9_patched},
-    room::{Estimate, Outgoing},
+    room::{Estimate, Outgoing, SlotOffer},
 };
 
 /// What the path to a client is taken to carry before anything is known, in kbit/s.
@@ -99,15 +102,21 @@ pub(super) struct Client {
     pub timeout: Instant,
     /// The earliest wake-up that the shard has noted for it.
     pub scheduled: Option<Instant>,
-    /// It is among those to be polled in this round.
+    /// It is among those to be looked at in this round.
     pub touched: bool,
+    /// Its peer connection is to be woken and polled then.
+    pub is_due: bool,
     /// A test wants to see what a fault in the library does.
     #[cfg(test)]
     pub injected_panic: Option<&'static str>,
     rtc: Rtc,
+    /// What goes out past the peer connection; none if nothing does.
+    own: Option<ClientOutlet>,
     sources: FxHashMap<Ssrc, (Mid, Option<Rid>)>,
     codecs: FxHashMap<Pt, Codec>,
     payload_types: FxHashMap<(Mid, Codec), Pt>,
+    /// Of their repair.
+    repair_types: FxHashMap<(Mid, Codec), Pt>,
 }
 
 /// What identifies a client when it comes.
@@ -121,7 +130,13 @@ pub(super) struct Identity {
 }
 
 impl Client {
-    pub(super) fn new(who: Identity, rtc: Rtc, signalling: Signalling, now: Instant) -> Self {
+    pub(super) fn new(
+        who: Identity,
+        rtc: Rtc,
+        own: Option<ClientOutlet>,
+        signalling: Signalling,
+        now: Instant,
+    ) -> Self {
         Self {
             participant: who.participant,
             room: who.room,
@@ -139,12 +154,15 @@ impl Client {
             timeout: now,
             scheduled: None,
             touched: false,
+            is_due: false,
             #[cfg(test)]
             injected_panic: None,
             rtc,
+            own,
             sources: FxHashMap::default(),
             codecs: FxHashMap::default(),
             payload_types: FxHashMap::default(),
+            repair_types: FxHashMap::default(),
         }
     }
 
@@ -162,6 +180,9 @@ impl Client {
                 let Some(codec) = codec_of(param.spec().codec) else { continue };
                 self.codecs.insert(param.pt(), codec);
                 self.payload_types.entry((*mid, codec)).or_insert(param.pt());
+                if let Some(repair) = param.resend() {
+                    self.repair_types.entry((*mid, codec)).or_insert(repair);
+                }
                 if let Some(red) = param.red() {
                     self.codecs.insert(red, Codec::Red);
                     self.payload_types.entry((*mid, Codec::Red)).or_insert(red);
@@ -229,6 +250,10 @@ impl Client {
             }
             Event::Connected => {
                 self.connected = true;
+                if self.own.as_mut().is_some_and(|own| !own.connect(now)) {
+                    // A kind of key that the egress core does not know.
+                    return Polled::Closed;
+                }
                 Polled::Connected
             }
             Event::KeyframeRequest(request) => Polled::KeyframeWanted { mid: request.mid },
@@ -291,6 +316,20 @@ impl Client {
         if !self.connected || packet.payload.len() > MAX_PAYLOAD_BYTES {
             return Ok(false);
         }
+        if let Some(own) = &mut self.own {
+            let repair = self.repair_types.get(&(*mid, packet.codec)).map(|payload_type| **payload_type);
+            let waiting = Packet {
+                numbers: *numbers,
+                captured: *captured,
+                codec: packet.codec,
+                types: PayloadTypes { media: *payload_type, repair },
+                marker: packet.marker,
+                level: packet.level,
+                orientation: packet.orientation,
+                payload,
+            };
+            return Ok(own.send(*mid, waiting).is_ok());
+        }
         let extensions = ExtensionValues {
             audio_level: packet.level.map(|level| -(level.below_full_scale.min(127).cast_signed())),
             voice_activity: packet.level.map(|level| level.voice),
@@ -333,6 +372,75 @@ impl Client {
         }
     }
 
+    /// The answer as the client is to be told it: with our own SSRCs where media goes out past the peer connection.
+    pub(super) fn own_answer(
+        &mut self,
+        answer: String,
+        slots: &[SlotOffer],
+        random: impl FnMut() -> u32,
+        now: Instant,
+    ) -> String {
+        let Self { rtc, own, .. } = self;
+        let Some(own) = own else { return answer };
+        let extensions = |mid: Mid| {
+            let map = rtc.media(mid).map(str0m::media::Media::remote_extmap);
+            let id = |extension| map.and_then(|map| map.id_of(extension));
+            ExtensionIds {
+                mid: id(Extension::RtpMid),
+                transport: id(Extension::TransportSequenceNumber),
+                level: id(Extension::AudioLevel),
+                orientation: id(Extension::VideoOrientation),
+            }
+        };
+        own.answer(&answer, slots, extensions, random, now)
+    }
+
+    /// The client can be reached at `address`; it wants media there if it `nominates` it.
+    pub(super) fn reached_at(&mut self, protocol: Protocol, address: SocketAddr, nominates: bool) {
+        if let Some(own) = self.own.as_mut().filter(|own| nominates || own.path.is_none()) {
+            own.path = Some((protocol, address));
+        }
+    }
+
+    /// An RTCP datagram that says something of what goes out past the peer connection: a new estimate, if there is one. None
+    /// if nothing goes there.
+    pub(super) fn control(
+        &mut self,
+        datagram: &[u8],
+        now: Instant,
+        mut heard: impl FnMut(Heard),
+    ) -> Option<Option<Estimate>> {
+        let own = self.own.as_mut()?;
+        let mut copy = datagram.to_vec();
+        let mut of_pictures = None;
+        own.control(&mut copy, now, |said| match said {
+            Heard::Estimate { bps } => of_pictures = Some(bps),
+            said => heard(said),
+        });
+        let of_path = own.estimate_kbps().filter(|kbps| self.estimate_kbps != Some(*kbps));
+        let estimate = match (of_path, of_pictures) {
+            (Some(kbps), _) => Some(Estimate::Path(self.remember_estimate(Bitrate::kbps(kbps.into())))),
+            // Where there are transport-wide numbers they say more.
+            (None, Some(bps)) if self.own.as_ref().is_some_and(|own| own.estimate_kbps().is_none()) => {
+                Some(Estimate::Pictures(self.remember_estimate(Bitrate::bps(bps))))
+            }
+            _ => None,
+        };
+        Some(estimate)
+    }
+
+    /// What goes out past the peer connection, and where to, once that is known.
+    pub(super) fn way_out(&mut self) -> Option<(&mut ClientOutlet, (Protocol, SocketAddr))> {
+        let own = self.own.as_mut()?;
+        let path = own.path?;
+        Some((own, path))
+    }
+
+    /// Whether it is polled for what is sent to it.
+    pub(super) fn sends_itself(&self) -> bool {
+        self.own.is_none()
+    }
+
     /// Asks the client for a keyframe of one of its layers.
     pub(super) fn request_keyframe(&mut self, mid: Mid, rid: Option<Rid>) -> Result<(), Panicked> {
         self.guarded(|rtc| {
@@ -344,7 +452,11 @@ impl Client {
 
     /// What the client's slots could use and what the next picture takes, for the estimator to look for; with a quarter
     /// more, since a layer is only raised where there is room to spare.
-    pub(super) fn set_needs(&mut self, desired_kbps: u32, minimum_kbps: u32) -> Result<(), Panicked> {
+    pub(super) fn set_needs(&mut self, desired_kbps: u32, minimum_kbps: u32, now: Instant) -> Result<(), Panicked> {
+        if let Some(own) = &mut self.own {
+            own.needs(desired_kbps * 5 / 4, minimum_kbps * 5 / 4, now);
+            return Ok(());
+        }
         let with_margin = |kbps: u32| Bitrate::kbps(u64::from(kbps) * 5 / 4);
         self.guarded(|rtc| rtc.bwe().set_bitrate(with_margin(minimum_kbps), with_margin(desired_kbps)))
     }

@@ -17,7 +17,7 @@ use isthmus_protocol::{
     signal::{LeaveReason, ServerMessage},
 };
 use isthmus_relay::Link;
-use rand::{RngCore as _, SeedableRng as _, rngs::StdRng};
+use rand::{SeedableRng as _, rngs::StdRng};
 use rustc_hash::{FxHashMap, FxHashSet};
 use slab::Slab;
 use str0m::{
@@ -30,10 +30,12 @@ use str0m::{
 use super::{
     client::{Client, Panicked, Polled, Signalling},
     counters::Counters,
+    outlet::ClientOutlet,
 };
 use crate::core::{
     contained::contained,
     demux::{Demux, Destination, Stray},
+    egress::outlet::Heard,
     room::{ClientKey, Delivery, Effect, Estimate, Here, Room, StreamIds, TICK},
 };
 use isthmus_protocol::media::MediaPacket;
@@ -94,6 +96,10 @@ pub(super) struct Settings {
     pub max_participants: usize,
     pub max_room: usize,
     pub seed: u64,
+    /// Whether media goes out past str0m.
+    pub own_egress: bool,
+    /// A moment, and what it is in microseconds of Unix time.
+    pub began: (Instant, u64),
 }
 
 pub(super) struct Engine {
@@ -143,19 +149,16 @@ impl Engine {
         }
     }
 
-    pub(super) fn peer_connection(&self, now: Instant) -> str0m::Rtc {
-        super::negotiation::peer_connection(&self.certificate, &self.settings.candidates, now)
-    }
-
-    pub(super) fn random_sequence(&mut self) -> u16 {
-        self.random.next_u32() as u16
+    pub(super) fn peer_connection(&self, now: Instant) -> (str0m::Rtc, Option<ClientOutlet>) {
+        let Settings { candidates, own_egress, .. } = &self.settings;
+        super::negotiation::peer_connection(&self.certificate, candidates, *own_egress, now)
     }
 
     /// A datagram came from `source`.
     pub(super) fn datagram(&mut self, now: Instant, protocol: Protocol, source: SocketAddr, bytes: &[u8]) {
-        let (client, is_stun) = match self.demux.route(source, bytes, now) {
-            Ok(Destination::Stun(client)) => (client, true),
-            Ok(Destination::Media(client)) => (client, false),
+        let (client, is_stun, nominates) = match self.demux.route(source, bytes, now) {
+            Ok(Destination::Stun { client, nominates }) => (client, true, nominates),
+            Ok(Destination::Media(client)) => (client, false, false),
             Err(stray) => return self.counters.dropped(stray_reason(stray)),
         };
         let Some(destination) = self.local_address(protocol) else { return };
@@ -167,14 +170,34 @@ impl Engine {
             Ok(false) => self.counters.dropped("refused_by_session"),
             Err(Panicked) => return self.fault(client, now),
         }
-        if is_stun {
-            self.validate(client, protocol, source, destination, now);
+        if is_stun && self.validate(client, protocol, source, destination, now) {
+            if let Some(state) = self.clients.get_mut(client.0) {
+                state.reached_at(protocol, source, nominates);
+            }
+        } else if is_rtcp(bytes) {
+            self.control(client, bytes, now);
         }
         // At once: str0m holds one received packet at a time.
         self.poll(client, now);
     }
 
-    /// If `source` has shown a valid STUN request of `client`, media is taken from it from now on.
+    /// What a client says of what it is sent past its peer connection.
+    fn control(&mut self, key: ClientKey, bytes: &[u8], now: Instant) {
+        let Some(client) = self.clients.get_mut(key.0) else { return };
+        let mut heard = Vec::new();
+        let Some(estimate) = client.control(bytes, now, |said| heard.push(said)) else { return };
+        if let Some(estimate) = estimate {
+            self.estimated(key, estimate, now);
+        }
+        for said in heard {
+            if let Heard::KeyframeWanted { mid } = said {
+                self.in_room_of(key, |room| room.keyframe_wanted(key, mid, now));
+            }
+        }
+        self.touch(key);
+    }
+
+    /// If `source` has shown a valid STUN request of `client`, media is taken from it from now on. Whether it is.
     fn validate(
         &mut self,
         key: ClientKey,
@@ -182,21 +205,25 @@ impl Engine {
         source: SocketAddr,
         destination: SocketAddr,
         now: Instant,
-    ) {
+    ) -> bool {
         /// RFC 7983: a first byte of 20 to 63 is DTLS; the session is only asked whether it would take it.
         const DTLS_PROBE: [u8; 13] = [22; 13];
-        let Some(client) = self.clients.get_mut(key.0) else { return };
+        let Some(client) = self.clients.get_mut(key.0) else { return false };
         let known = self.demux.is_validated(key, source);
         if !known {
-            let Ok(probe) = Receive::new(protocol, source, destination, &DTLS_PROBE) else { return };
+            let Ok(probe) = Receive::new(protocol, source, destination, &DTLS_PROBE) else { return false };
             match client.has_validated(now, probe) {
                 Ok(true) => {}
-                Ok(false) => return,
-                Err(Panicked) => return self.fault(key, now),
+                Ok(false) => return false,
+                Err(Panicked) => {
+                    self.fault(key, now);
+                    return false;
+                }
             }
         }
         if !self.demux.validate(key, source, now) {
-            return self.counters.dropped("address_in_use");
+            self.counters.dropped("address_in_use");
+            return false;
         }
         client.last_received = now;
         if !known {
@@ -205,6 +232,7 @@ impl Engine {
                 self.tcp_changes.push(TcpChange::Validated(source));
             }
         }
+        true
     }
 
     fn local_address(&self, protocol: Protocol) -> Option<SocketAddr> {
@@ -216,7 +244,9 @@ impl Engine {
 
     /// The client is polled when the round is settled.
     pub(super) fn touch(&mut self, client: ClientKey) {
-        if let Some(state) = self.clients.get_mut(client.0).filter(|state| !state.touched) {
+        let Some(state) = self.clients.get_mut(client.0) else { return };
+        state.is_due = true;
+        if !state.touched {
             state.touched = true;
             self.touched.push(client);
         }
@@ -275,9 +305,27 @@ impl Engine {
     fn drain(&mut self, key: ClientKey, now: Instant) {
         let Some(client) = self.clients.get_mut(key.0) else { return };
         client.touched = false;
-        match client.wake(now) {
-            Ok(()) => self.poll(key, now),
-            Err(Panicked) => self.fault(key, now),
+        if std::mem::take(&mut client.is_due) {
+            match client.wake(now) {
+                Ok(()) => self.poll(key, now),
+                Err(Panicked) => return self.fault(key, now),
+            }
+        }
+        self.flush(key, now);
+    }
+
+    /// Sends what may go past the peer connection.
+    fn flush(&mut self, key: ClientKey, now: Instant) {
+        let (began, unix_us) = self.settings.began;
+        let unix_us = unix_us + now.saturating_duration_since(began).as_micros() as u64;
+        let Self { clients, egress, counters, .. } = self;
+        let Some(client) = clients.get_mut(key.0) else { return };
+        let Some((outlet, (protocol, destination))) = client.way_out() else { return };
+        let Egress { bytes, datagrams } = egress;
+        outlet.flush(now, unix_us, bytes, |length| datagrams.push(Outbound { protocol, destination, length }));
+        counters.dropped_many("egress_full", outlet.take_dropped());
+        if let Some(at) = outlet.wake_at() {
+            self.remember_wake(key, at);
         }
     }
 
@@ -311,6 +359,11 @@ impl Engine {
     fn schedule(&mut self, key: ClientKey, at: Instant) {
         let Some(client) = self.clients.get_mut(key.0) else { return };
         client.timeout = at;
+        self.remember_wake(key, at);
+    }
+
+    fn remember_wake(&mut self, key: ClientKey, at: Instant) {
+        let Some(client) = self.clients.get_mut(key.0) else { return };
         if client.scheduled.is_none_or(|scheduled| at < scheduled) {
             client.scheduled = Some(at);
             self.timers.push(Reverse((at, key)));
@@ -394,7 +447,8 @@ impl Engine {
                 self.after(client, asked.as_ref(), now);
             }
             Effect::Bandwidth { client, desired_kbps, minimum_kbps } => {
-                let asked = self.clients.get_mut(client.0).map(|state| state.set_needs(desired_kbps, minimum_kbps));
+                let state = self.clients.get_mut(client.0);
+                let asked = state.map(|state| state.set_needs(desired_kbps, minimum_kbps, now));
                 self.after(client, asked.as_ref(), now);
             }
             Effect::Ended { client, reason } => self.end(client, reason, now),
@@ -533,9 +587,12 @@ fn forward(
         Delivery::Client { client, outgoing } => match clients.get_mut(client.0).map(|state| state.send(&outgoing)) {
             Some(Ok(true)) => {
                 counters.sent(packet.payload.len());
-                if let Some(state) = clients.get_mut(client.0).filter(|state| !state.touched) {
-                    state.touched = true;
-                    touched.push(client);
+                if let Some(state) = clients.get_mut(client.0) {
+                    state.is_due |= state.sends_itself();
+                    if !state.touched {
+                        state.touched = true;
+                        touched.push(client);
+                    }
                 }
             }
             Some(Ok(false)) => counters.dropped("not_sendable"),
@@ -560,6 +617,11 @@ fn describe(client: &Client, tracks: usize) -> ParticipantView {
         tracks: tracks as u32,
         estimate_kbps: client.estimate_kbps,
     }
+}
+
+/// RFC 7983 and RFC 5761 section 4.
+fn is_rtcp(datagram: &[u8]) -> bool {
+    matches!(datagram, [128..=191, 192..=223, ..])
 }
 
 const fn stray_reason(stray: Stray) -> &'static str {

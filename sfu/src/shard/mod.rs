@@ -14,6 +14,7 @@ mod counters;
 mod engine;
 mod inbox;
 mod negotiation;
+mod outlet;
 mod sessions;
 mod tcp;
 #[cfg(test)]
@@ -133,12 +134,21 @@ fn settings(index: u8, config: &Config, here: Here, address: SocketAddr, tcp: bo
         max_participants: config.max_participants.div_ceil(usize::from(config.shard_count())),
         max_room: config.max_room_participants,
         seed: seed(),
+        own_egress: config.own_egress,
+        began: began(),
     })
 }
 
 #[expect(clippy::disallowed_methods, reason = "the shard is where the engine's randomness comes from")]
 fn seed() -> u64 {
     rand::random()
+}
+
+/// A moment, and what it is in microseconds of Unix time.
+#[expect(clippy::disallowed_methods, reason = "the shard is where the time comes from")]
+fn began() -> (Instant, u64) {
+    let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    (clock(), unix.as_micros() as u64)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the shard's loop is where the time comes from")]

@@ -14,9 +14,13 @@ use str0m::{
     media::{MediaKind, Mid, Pt, Rid, Rids},
 };
 
-use super::client::{Client, Panicked, initial_estimate};
+use super::{
+    client::{Client, Panicked, initial_estimate},
+    outlet::ClientOutlet,
+};
 use crate::core::{
     contained::contained,
+    egress::tap::tapped,
     room::{OfferedTrack, SlotOffer},
 };
 
@@ -50,7 +54,13 @@ pub(super) struct Negotiated {
 }
 
 /// A peer connection ready for a client's offer, reachable at `candidates`.
-pub(super) fn peer_connection(certificate: &DtlsCert, candidates: &[Candidate], now: Instant) -> Rtc {
+/// With `own_egress` media goes out past it, and it is not to look for what the path carries.
+pub(super) fn peer_connection(
+    certificate: &DtlsCert,
+    candidates: &[Candidate],
+    own_egress: bool,
+    now: Instant,
+) -> (Rtc, Option<ClientOutlet>) {
     let mut config = RtcConfig::new()
         .set_dtls_cert(certificate.clone())
         // DTLS 1.2 is what negotiates AES-GCM with browsers, the suite the hardware does fastest.
@@ -58,7 +68,7 @@ pub(super) fn peer_connection(certificate: &DtlsCert, candidates: &[Candidate], 
         .set_ice_lite(true)
         .set_rtp_mode(true)
         .set_stats_interval(None)
-        .enable_bwe(Some(initial_estimate()))
+        .enable_bwe((!own_egress).then(initial_estimate))
         .clear_codecs()
         .enable_opus(true, true)
         .enable_pcmu(true, false)
@@ -67,11 +77,11 @@ pub(super) fn peer_connection(certificate: &DtlsCert, candidates: &[Candidate], 
         .enable_vp9(true)
         .enable_av1(true);
     add_h264(config.codec_config());
-    let mut rtc = config.build(now);
+    let (mut rtc, tap) = tapped(config, now);
     for candidate in candidates {
         rtc.add_local_candidate(candidate.clone());
     }
-    rtc
+    (rtc, own_egress.then(|| ClientOutlet::new(tap)))
 }
 
 /// One profile alone, so that whoever publishes H.264 is understood by whoever takes it: constrained baseline,
@@ -81,12 +91,13 @@ fn add_h264(codecs: &mut CodecConfig) {
     codecs.add_h264(Pt::from(125), Some(Pt::from(107)), true, CONSTRAINED_BASELINE);
 }
 
-/// Accepts `sdp` for `client`. `first_sequence` gives each new slot a random number below 2^15.
+/// Accepts `sdp` for `client`. `random` gives each new slot its first number and, past the peer connection, its SSRCs.
 pub(super) fn accept(
     client: &mut Client,
     sdp: &str,
     described: &[signal::OfferedTrack],
-    mut first_sequence: impl FnMut() -> u16,
+    mut random: impl FnMut() -> u32,
+    now: Instant,
 ) -> Result<Negotiated, Refused> {
     let sdp = bounded(sdp)?;
     let mids = mids(&sdp)?;
@@ -103,13 +114,14 @@ pub(super) fn accept(
         }
         if sends {
             let codecs = client.codecs_on(mid);
-            slots.push(SlotOffer { mid, kind, codecs, first_sequence: first_sequence() & 0x7fff });
+            slots.push(SlotOffer { mid, kind, codecs, first_sequence: random() as u16 & 0x7fff });
         }
     }
     if !tracks.is_empty() && !client.grants.publish {
         return Err(Refused { code: Code::Forbidden, detail: "the token does not allow to publish".into() });
     }
-    let answer = pair_first_slots(&answer.to_sdp_string(), &slots);
+    let answer = client.own_answer(answer.to_sdp_string(), &slots, random, now);
+    let answer = pair_first_slots(&answer, &slots);
     Ok(Negotiated { answer, tracks, slots })
 }
 

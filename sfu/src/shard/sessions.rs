@@ -10,6 +10,7 @@ use isthmus_protocol::{
     signal::{ClientMessage, LeaveReason, MAX_CANDIDATE_BYTES, MAX_TILES, OfferedTrack, ServerMessage},
 };
 use isthmus_relay::{Link, MeshEvent};
+use rand::RngCore as _;
 use str0m::{Candidate, media::Mid};
 use tokio::sync::{mpsc, oneshot};
 
@@ -124,9 +125,9 @@ impl Engine {
             replaces,
         };
         let room = who.room.clone();
-        let rtc = self.peer_connection(now);
+        let (rtc, own) = self.peer_connection(now);
         let signalling = Signalling::Attached { attachment, outbox: outbox.clone() };
-        let client = ClientKey(self.clients.insert(Client::new(who, rtc, signalling, now)));
+        let client = ClientKey(self.clients.insert(Client::new(who, rtc, own, signalling, now)));
         self.by_participant.insert(joining.participant.clone(), client);
         let fragment = self.clients[client.0].credentials().ufrag;
         self.demux.set_user_fragment(client, &fragment);
@@ -240,17 +241,13 @@ impl Engine {
         described: &[OfferedTrack],
         now: Instant,
     ) -> Result<(), Refused> {
-        let base = self.random_sequence();
-        let Some(client) = self.clients.get_mut(key.0) else { return Ok(()) };
+        let Self { clients, random, .. } = self;
+        let Some(client) = clients.get_mut(key.0) else { return Ok(()) };
         if !client.offers.take(now) {
             return Err(Refused { code: Code::RateLimited, detail: "too many offers; wait some seconds".into() });
         }
-        let mut next = base;
         let fragment_before = client.credentials().ufrag;
-        let negotiated = negotiation::accept(client, sdp, described, || {
-            next = next.wrapping_mul(31).wrapping_add(7);
-            next
-        });
+        let negotiated = negotiation::accept(client, sdp, described, || random.next_u32(), now);
         let fragment = client.credentials().ufrag;
         let negotiated = match negotiated {
             Ok(negotiated) => negotiated,

@@ -65,6 +65,11 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::with_egress(std::env::var_os("OWN").is_some())
+    }
+
+    /// With what goes out past the peer connections, or through them.
+    fn with_egress(own_egress: bool) -> Self {
         let registry = Registry::new();
         let packets = PacketMetrics::new(&registry).expect("a fresh registry");
         let metrics = Metrics::new(&registry, packets).expect("a fresh registry");
@@ -78,6 +83,8 @@ impl World {
             max_participants: 10,
             max_room: 10,
             seed: 7,
+            own_egress,
+            began: (now, 1_700_000_000_000_000),
         };
         let certificate = str0m::crypto::from_feature_flags().dtls_provider.generate_certificate().expect("a key");
         let engine = Engine::new(settings, certificate, Counters::new(metrics), now);

@@ -19,7 +19,7 @@ use super::{
     keys::Role,
     numbers::{StreamNumbers, Streams},
     open::Opener,
-    outlet::{ExtensionIds, Heard, Line, Outlet, Packet, PayloadTypes, Unsent},
+    outlet::{ExtensionIds, Line, Outlet, Packet, PayloadTypes, Unsent},
     reports::{self, Report},
     seal::Sealer,
     sender_report::{self, NtpTime, Sent},
