@@ -30,7 +30,7 @@ const LEAST_INHERENT: f64 = 0.02;
 const CHANGE: f64 = 0.05;
 /// How surprising it is (in nats) that the inherent loss is e times [`UNREMARKABLE`] more than it was: the first few percent
 /// most of all, since a rate just above a policer's loses as much.
-const SURPRISE_OF_LOSS: f64 = 2.0;
+const SURPRISE_OF_LOSS: f64 = 3.0;
 /// How surprising it is (in nats) that the capacity is less than what was sent, and that it is an e-th of that.
 const SURPRISE_OF_LIMIT: f64 = 1.0;
 const SURPRISE_OF_CAPACITY: f64 = 4.0;
@@ -38,7 +38,9 @@ const SURPRISE_OF_CAPACITY: f64 = 4.0;
 /// that is more but unremarkable. The last is slow, or a rate that creeps beyond a policer's would take its loss along.
 const LEARNING_BY_EXPERIMENT: f64 = 0.5;
 const LEARNING_DOWN: f64 = 0.15;
-const LEARNING_UP: f64 = 0.02;
+const LEARNING_UP: f64 = 0.005;
+/// A rate below this share of the highest is distinctly lower: frames of unequal size make less of a difference.
+const DISTINCTLY_LOWER: f64 = 0.88;
 /// More than this is not inherent: nothing could be done with such a path.
 const MOST_INHERENT: f64 = 0.4;
 /// The capacity is sought among the rates that arrived in so many of the latest periods, and near the one it was.
@@ -55,6 +57,7 @@ struct Period {
     kbps: f64,
     packets: f64,
     lost: f64,
+    is_probe: bool,
 }
 
 impl Period {
@@ -139,7 +142,12 @@ impl Loss {
             (self.capacity_kbps, self.stood) = (None, 0);
         }
         (self.filled, self.open) = (0, None);
-        self.remember(Period { kbps, packets: packets.into(), lost: lost.into() });
+        self.remember(Period { kbps, packets: packets.into(), lost: lost.into(), is_probe: true });
+    }
+
+    /// A probe at `kbps` found nothing more; what was lost of it tells all the same how loss changes with the rate.
+    pub(super) fn probed(&mut self, kbps: f64, packets: u32, lost: u32) {
+        self.remember(Period { kbps, packets: packets.into(), lost: lost.into(), is_probe: true });
     }
 
     fn remember(&mut self, period: Period) {
@@ -150,7 +158,7 @@ impl Loss {
 
     fn close(&mut self, open: Open, end_us: i64) {
         let kbps = f64::from(open.bytes) * 8_000.0 / (end_us - open.since_us) as f64;
-        self.remember(Period { kbps, packets: open.packets.into(), lost: open.lost.into() });
+        self.remember(Period { kbps, packets: open.packets.into(), lost: open.lost.into(), is_probe: false });
         self.forget_if_changed();
         self.judge();
     }
@@ -176,23 +184,25 @@ impl Loss {
     }
 
     fn judge(&mut self) {
-        let free = self.explain(f64::INFINITY);
-        if self.capacity_kbps.is_none() && free.inherent <= self.inherent + self.unremarkable() {
-            let is_less = free.inherent < self.inherent;
-            self.learn(free.inherent, if is_less { LEARNING_DOWN } else { LEARNING_UP });
+        let seen = self.seen_loss();
+        if self.capacity_kbps.is_none() && seen <= self.inherent + self.unremarkable() {
+            self.learn(seen, if seen < self.inherent { LEARNING_DOWN } else { LEARNING_UP });
             return;
         }
+        let most_inherent = self.believable();
+        let free = self.explain(f64::INFINITY, most_inherent);
         let bound = self.capacity_kbps.unwrap_or(f64::INFINITY);
         let is_clean = self.periods[self.latest].loss() <= self.inherent + UNREMARKABLE;
         let most = if is_clean { bound * GROWTH } else { bound };
         let arrived = |(_, period): (f64, &Period)| period.kbps * (1.0 - period.loss()) / (1.0 - self.inherent);
+        let (free_p, free_ll) = (free.inherent, free.likelihood); // TRACE
         let seen = self.weighted().take(SEEN).map(arrived);
         let candidates = seen.chain([bound * 0.95, bound, most]);
         let tried = candidates.filter(|capacity| capacity.is_finite() && *capacity > 0.0);
-        let best = tried.map(|capacity| self.explain(capacity)).fold(free, |best, other| {
+        let best = tried.map(|capacity| self.explain(capacity, most_inherent)).fold(free, |best, other| {
             if other.likelihood > best.likelihood { other } else { best }
         });
-        if std::env::var_os("TRACE").is_some() { let l = self.periods[self.latest]; eprintln!("    9999 JUDGE latest {:.0} {}/{} bound {:?} best {:.0} p {:.3} ll {:.2} free p {:.3} ll {:.2} n {}", l.kbps, l.lost, l.packets, self.capacity_kbps, best.capacity_kbps, best.inherent, best.likelihood, self.explain(f64::INFINITY).inherent, self.explain(f64::INFINITY).likelihood, self.filled); } // TRACE
+        if std::env::var_os("TRACE").is_some() { let l = self.periods[self.latest]; eprintln!("    9999 JUDGE latest {:.0} {}/{} bound {:?} best {:.0} p {:.3} ll {:.2} free p {:.3} ll {:.2} n {} bel {:.3}", l.kbps, l.lost, l.packets, self.capacity_kbps, best.capacity_kbps, best.inherent, best.likelihood, free_p, free_ll, self.filled, most_inherent); } // TRACE
         let is_refuted = best.capacity_kbps.is_infinite() && best.inherent > self.inherent + UNREMARKABLE;
         let is_cut = !is_clean && best.capacity_kbps < bound;
         self.stood = if is_cut { 0 } else { self.stood + 1 };
@@ -221,13 +231,26 @@ impl Loss {
         UNREMARKABLE.max(chance(self.inherent, packets))
     }
 
-    fn explain(&self, capacity_kbps: f64) -> Explanation {
+    /// The share that was lost lately.
+    fn seen_loss(&self) -> f64 {
+        loss_of(self.weighted())
+    }
+
+    /// Loss is taken for inherent only as far as it was known before or seen at a rate distinctly lower than the highest.
+    fn believable(&self) -> f64 {
+        let regular = self.weighted().filter(|(_, period)| !period.is_probe);
+        let most_kbps = regular.clone().map(|(_, period)| period.kbps).fold(0.0, f64::max);
+        let lower = regular.filter(|(_, period)| period.kbps < most_kbps * DISTINCTLY_LOWER);
+        (self.inherent + self.unremarkable()).max(loss_of(lower))
+    }
+
+    fn explain(&self, capacity_kbps: f64, most_inherent: f64) -> Explanation {
         let share = |period: &Period| (capacity_kbps / period.kbps).min(1.0);
         let (delivered, deliverable) = self.weighted().fold((0.0, 0.0), |(delivered, deliverable), (weight, period)| {
             let arrived = weight * (period.packets - period.lost);
             (delivered + arrived, deliverable + weight * period.packets * share(period))
         });
-        let inherent = (1.0 - delivered / deliverable).max(0.0);
+        let inherent = (1.0 - delivered / deliverable).clamp(0.0, most_inherent);
         let fit: f64 = self
             .weighted()
             .map(|(weight, period)| {
@@ -240,6 +263,13 @@ impl Loss {
         let of_loss = SURPRISE_OF_LOSS * ((inherent - self.inherent) / UNREMARKABLE).max(1.0).ln();
         Explanation { capacity_kbps, inherent, likelihood: fit - of_loss - of_capacity }
     }
+}
+
+fn loss_of<'a>(periods: impl Iterator<Item = (f64, &'a Period)>) -> f64 {
+    let (lost, packets) = periods.fold((0.0, 0.0), |(lost, packets), (weight, period)| {
+        (lost + weight * period.lost, packets + weight * period.packets)
+    });
+    lost / f64::max(packets, 1.0)
 }
 
 /// How far the share that is lost of so many packets may be from `inherent` by chance.

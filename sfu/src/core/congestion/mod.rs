@@ -335,7 +335,8 @@ impl Controller {
             Some(kbps) if kbps < view.estimate_kbps * FAR_LESS => {
                 self.rate.limit(kbps.max(self.acked.kbps().unwrap_or(0.0)));
             }
-            _ => {}
+            Some(_) => self.loss.probed(outcome.sent_kbps, outcome.packets, outcome.lost),
+            None => {}
         }
         self.follow(now_us);
     }
@@ -361,7 +362,8 @@ impl Controller {
         }
         // A queue that only stands is not the doing of a flow that sends far less than it might.
         let is_used = grows || lately > self.rate.kbps() * USED;
-        if is_sure && is_used && self.rate.overused(lately, wait_ms, response_us, now_us) {
+        let carried = if grows { lately } else { lately.min(arriving) };
+        if is_sure && is_used && self.rate.overused(carried, wait_ms, response_us, now_us) {
             self.prober.fell(now_us);
         }
     }

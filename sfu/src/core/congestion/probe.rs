@@ -73,6 +73,8 @@ pub(super) struct Outcome {
     pub(super) carries_kbps: Option<f64>,
     /// The path did not carry the whole rate of the probe.
     pub(super) was_filled: bool,
+    /// The rate it was sent at, in kbit/s.
+    pub(super) sent_kbps: f64,
     pub(super) packets: u32,
     pub(super) lost: u32,
 }
@@ -119,10 +121,10 @@ impl Cluster {
     fn outcome(&self, inherent_loss: f64) -> Outcome {
         let lost = self.sent_packets - self.arrived_packets.min(self.sent_packets);
         let arrived_share = f64::from(self.arrived_packets) / f64::from(self.sent_packets) / (1.0 - inherent_loss);
-        let unclear = Outcome { carries_kbps: None, was_filled: false, packets: self.sent_packets, lost };
-        let Some((first, last)) = self.ends.filter(|_| arrived_share >= LEAST_ARRIVED) else { return unclear };
         // Each packet took its place in time before itself, so the last one's bytes do not count.
         let sent_kbps = kbps(self.sent_bytes - self.last_sent.1, self.last_sent.0 - self.began_us);
+        let unclear = Outcome { carries_kbps: None, was_filled: false, sent_kbps, packets: self.sent_packets, lost };
+        let Some((first, last)) = self.ends.filter(|_| arrived_share >= LEAST_ARRIVED) else { return unclear };
         // The same two packets before and behind the path: what was lost between them at random does not matter.
         let [sent_us, arrived_us] = [last.sent_us - first.sent_us, last.arrived_us - first.arrived_us];
         let spread = (sent_us.max(1) as f64 / (arrived_us - self.slack_us).max(1) as f64).min(1.0);

@@ -5,7 +5,7 @@ use super::trend::Usage;
 /// What remains of the acknowledged rate after overuse (section 5.5: beta): the queue needs room to drain.
 const DECREASE: f64 = 0.85;
 /// A long queue gets more room: so much that it would be gone after this time, in milliseconds, ...
-const DRAIN_MS: f64 = 2_000.0;
+const DRAIN_MS: f64 = 1_000.0;
 /// ... but no more than half.
 const LEAST_DECREASE: f64 = 0.5;
 /// Growth per second while nothing is known of the capacity.
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn a_long_queue_is_given_room_until_it_is_gone() {
         let mut rate = Rate::new(2_000.0, 30.0);
-        rate.overused(200.0, 800.0, RESPONSE_US, 100_000);
+        rate.overused(200.0, 400.0, RESPONSE_US, 100_000);
         assert!((rate.kbps() - 120.0).abs() < 0.01);
         rate.drained();
         assert!((rate.kbps() - 170.0).abs() < 0.01);
