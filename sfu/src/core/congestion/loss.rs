@@ -195,14 +195,12 @@ impl Loss {
         let is_clean = self.periods[self.latest].loss() <= self.inherent + UNREMARKABLE;
         let most = if is_clean { bound * GROWTH } else { bound };
         let arrived = |(_, period): (f64, &Period)| period.kbps * (1.0 - period.loss()) / (1.0 - self.inherent);
-        let (free_p, free_ll) = (free.inherent, free.likelihood); // TRACE
         let seen = self.weighted().take(SEEN).map(arrived);
         let candidates = seen.chain([bound * 0.95, bound, most]);
         let tried = candidates.filter(|capacity| capacity.is_finite() && *capacity > 0.0);
         let best = tried.map(|capacity| self.explain(capacity, most_inherent)).fold(free, |best, other| {
             if other.likelihood > best.likelihood { other } else { best }
         });
-        if std::env::var_os("TRACE").is_some() { let l = self.periods[self.latest]; eprintln!("    9999 JUDGE latest {:.0} {}/{} bound {:?} best {:.0} p {:.3} ll {:.2} free p {:.3} ll {:.2} n {} bel {:.3}", l.kbps, l.lost, l.packets, self.capacity_kbps, best.capacity_kbps, best.inherent, best.likelihood, free_p, free_ll, self.filled, most_inherent); } // TRACE
         let is_refuted = best.capacity_kbps.is_infinite() && best.inherent > self.inherent + UNREMARKABLE;
         let is_cut = !is_clean && best.capacity_kbps < bound;
         self.stood = if is_cut { 0 } else { self.stood + 1 };

@@ -245,7 +245,6 @@ impl Controller {
         self.judge_loss(now_us);
         self.conclude_probe(now_us);
         self.steer(now_us);
-        if std::env::var_os("TRACE").is_some() { eprintln!("{:>8.2} est {:>6.0} rate {:>6.0} bound {:>6.0} inh {:.3} acked {:>6.0} {:>6.0} wait {:>5.0} {:?} slope {} probe {} cap {:?}", now_us as f64/1e6, self.estimate(), self.rate.kbps(), self.loss.bound_kbps().unwrap_or(-1.0), self.loss.inherent(), self.acked.kbps().unwrap_or(0.0), self.acked.recent_kbps().unwrap_or(0.0), self.queue.wait_ms(), self.trend.usage(), self.trend.debug(), self.prober.due().is_some(), self.rate.capacity_kbps); } // TRACE
         self.follow(now_us);
     }
 
@@ -326,7 +325,6 @@ impl Controller {
             newest_arrived_us: self.history.newest_arrived_us(),
         };
         let Some(outcome) = self.prober.conclude(view, now_us) else { return };
-        if std::env::var_os("TRACE").is_some() { eprintln!("{:>8.2} PROBE jitter {:.0} {outcome:?}", now_us as f64/1e6, self.jitter_us); } // TRACE
         match outcome.carries_kbps {
             Some(kbps) if kbps > view.estimate_kbps => {
                 self.rate.found(kbps);

@@ -27,7 +27,7 @@ const PACKET_BYTES: (u32, u32) = (200, 1_200);
 /// A cluster of which less than this share arrived says nothing, ...
 const LEAST_ARRIVED: f64 = 0.3;
 /// ... and one of which less than this arrived, besides what is lost at any rate, was too much for the path.
-const WHOLE: f64 = 0.75;
+const WHOLE: f64 = 0.7;
 /// It arrived as it was sent if it was spread by no more than this.
 const AS_SENT: f64 = 0.87;
 /// What a path that was filled by a probe is taken to carry, as a share of what arrived: the queue has to drain, and

@@ -30,7 +30,7 @@ pub(super) struct Rate {
     /// It never falls below this: from nothing it would not grow.
     floor_kbps: f64,
     /// What arrived, in kbit/s, when the path was last full.
-    pub(super) capacity_kbps: Option<f64>,
+    capacity_kbps: Option<f64>,
     /// The rate is lower than the path would carry, until the queue is gone.
     is_draining: bool,
     updated_us: i64,

@@ -417,9 +417,6 @@ fn congestion_figures() {
     print(&little_sent_for_long);
 }
 
-#[test] // TRACE
-#[ignore] // TRACE
-fn trace_loss() { narrowed(4, App::Elastic(1_740.0), 30.0, (20.0, 45.0)); eprintln!("    7777 ====="); shallow(6, App::Elastic(2_500.0)); } // TRACE
 proptest! {
     /// Whatever a receiver says, whenever: the estimate stays within its limits, and time goes on.
     #[test]
