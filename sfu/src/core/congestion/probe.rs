@@ -44,10 +44,10 @@ const PATIENCE_US: i64 = 1_500_000;
 const FIRST_INTERVAL_US: i64 = 3_000_000;
 const LONGEST_INTERVAL_US: i64 = 10_000_000;
 const LONGEST_PAUSED_INTERVAL_US: i64 = 6_000_000;
-/// What was found and lost again within this did not hold: a policer lets a burst through, or a competitor took it. For so
-/// long afterwards the interval stays the longest.
+/// What was found and lost again within this did not hold: a policer lets a burst through, or a competitor took it. Then
+/// the next probe waits for so long, lest the picture change back and forth.
 const HELD_US: i64 = 5_000_000;
-const DOUBT_US: i64 = 30_000_000;
+const DOUBT_US: i64 = 20_000_000;
 /// Wishes that change do not make probes follow each other faster than this.
 const LEAST_INTERVAL_US: i64 = 500_000;
 
@@ -157,9 +157,8 @@ pub(super) struct Prober {
     interval_us: i64,
     concluded_us: Option<i64>,
     found_us: Option<i64>,
-    unheld_us: Option<i64>,
-    /// More is desired than at the last probe.
-    wants_more: bool,
+    /// The last probe got through, or more is desired than at that time.
+    expects_more: bool,
 }
 
 impl Prober {
@@ -173,8 +172,7 @@ impl Prober {
             interval_us: FIRST_INTERVAL_US,
             concluded_us: None,
             found_us: None,
-            unheld_us: None,
-            wants_more: false,
+            expects_more: false,
         }
     }
 
@@ -186,7 +184,7 @@ impl Prober {
         if is_more {
             let soonest_us = self.concluded_us.map_or(i64::MIN, |at| at + LEAST_INTERVAL_US);
             self.not_before_us = self.not_before_us.min(soonest_us);
-            self.wants_more = true;
+            self.expects_more = true;
         }
     }
 
@@ -203,10 +201,10 @@ impl Prober {
         }
         let step = match self.concluded_us {
             None => FIRST_STEP,
-            Some(_) if self.found_us.is_some() || self.wants_more => STEP,
+            Some(_) if self.expects_more => STEP,
             Some(_) => LOOK,
         };
-        self.wants_more = false;
+        self.expects_more = false;
         let kbps = (estimate_kbps * step).min(self.desired_kbps).max(self.minimum_kbps);
         let unusual_us = (jitter_us - USUAL_JITTER_US).max(0.0);
         self.id = ClusterId(self.id.0.wrapping_add(1));
@@ -284,13 +282,10 @@ impl Prober {
         self.concluded_us = Some(now_us);
         let has_found = outcome.carries_kbps.is_some_and(|kbps| kbps > view.estimate_kbps * FOUND);
         if has_found && !outcome.was_filled {
-            self.found_us = Some(now_us);
+            (self.found_us, self.expects_more) = (Some(now_us), true);
             self.not_before_us = now_us;
-            if self.unheld_us.is_none_or(|at| now_us - at > DOUBT_US) {
-                self.interval_us = FIRST_INTERVAL_US;
-            }
+            self.interval_us = FIRST_INTERVAL_US;
         } else {
-            self.found_us = self.found_us.filter(|_| has_found);
             self.not_before_us = now_us + self.interval_us;
             self.interval_us = (self.interval_us * 2).min(self.longest_interval_us());
         }
@@ -300,8 +295,7 @@ impl Prober {
     /// The estimate fell.
     pub(super) fn fell(&mut self, now_us: i64) {
         if self.found_us.take().is_some_and(|at| now_us - at < HELD_US) {
-            self.unheld_us = Some(now_us);
-            self.interval_us = self.longest_interval_us();
+            self.not_before_us = now_us + DOUBT_US;
         }
         self.not_before_us = self.not_before_us.max(now_us + self.interval_us);
     }

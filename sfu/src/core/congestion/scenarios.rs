@@ -376,7 +376,7 @@ fn what_was_not_needed_is_found_when_it_is() {
 fn padding_stays_little() {
     for seed in SEEDS {
         for run in [start_up(seed, 3_000.0, 20), shallow(seed, App::Layers(1)), constant_competitor(seed, App::Layers(1))] {
-            assert!(run.padding() <= 0.02, "{}", run.row());
+            assert!(run.padding() <= 0.03, "{}", run.row());
         }
     }
 }
