@@ -32,9 +32,8 @@ impl Group {
     fn takes(&self, packet: Arrival) -> bool {
         let since_last_us = packet.arrived_us - self.last.arrived_us;
         let catches_up = since_last_us < packet.sent_us - self.last.sent_us;
-        let was_held = catches_up
-            && since_last_us <= GROUP_US
-            && packet.arrived_us - self.first.arrived_us < LONGEST_GROUP_US;
+        let was_held =
+            catches_up && since_last_us <= GROUP_US && packet.arrived_us - self.first.arrived_us < LONGEST_GROUP_US;
         packet.sent_us - self.first.sent_us <= GROUP_US || was_held
     }
 }

@@ -52,7 +52,8 @@ impl<'a> Feedback<'a> {
     pub fn parse(packet: &'a [u8]) -> Option<Self> {
         let (header, body) = packet.split_at_checked(HEADER_BYTES)?;
         let is_feedback = header[0] & 0xdf == 0x80 | FORMAT && header[1] == PACKET_TYPE;
-        let ([base_high, base_low, count_high, count_low, r0, r1, r2, _message_count], body) = body.split_first_chunk()?;
+        let ([base_high, base_low, count_high, count_low, r0, r1, r2, _message_count], body) =
+            body.split_first_chunk()?;
         let base = TransportSequence(u16::from_be_bytes([*base_high, *base_low]));
         let count = u16::from_be_bytes([*count_high, *count_low]);
         if !is_feedback || usize::from(count) > MOST_PACKETS {

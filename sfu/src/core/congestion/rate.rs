@@ -41,7 +41,15 @@ pub(super) struct Rate {
 
 impl Rate {
     pub(super) fn new(kbps: f64, floor_kbps: f64) -> Self {
-        Self { kbps, floor_kbps, capacity_kbps: None, is_draining: false, updated_us: 0, decreased_us: None, uncut_kbps: kbps }
+        Self {
+            kbps,
+            floor_kbps,
+            capacity_kbps: None,
+            is_draining: false,
+            updated_us: 0,
+            decreased_us: None,
+            uncut_kbps: kbps,
+        }
     }
 
     pub(super) fn kbps(&self) -> f64 {

@@ -51,7 +51,8 @@ impl Run {
 
     /// Jain's index of the flows' rates: 1 if they are equal.
     fn fairness(&self) -> f64 {
-        let rates: Vec<f64> = self.flows.iter().map(|flow| self.world.log(*flow).kbps(self.over.0, self.over.1)).collect();
+        let rates: Vec<f64> =
+            self.flows.iter().map(|flow| self.world.log(*flow).kbps(self.over.0, self.over.1)).collect();
         let sum: f64 = rates.iter().sum();
         sum * sum / (rates.len() as f64 * rates.iter().map(|rate| rate * rate).sum::<f64>())
     }
@@ -161,7 +162,9 @@ fn random_loss(seed: u64, percent: u32, app: App) -> Run {
 
 #[test]
 fn random_loss_does_not_collapse_the_estimate() {
-    for (percent, least_share, least_estimate) in [(1, 0.95, 1_500.0), (5, 0.9, 1_000.0), (10, 0.7, 600.0), (20, 0.5, 400.0)] {
+    for (percent, least_share, least_estimate) in
+        [(1, 0.95, 1_500.0), (5, 0.9, 1_000.0), (10, 0.7, 600.0), (20, 0.5, 400.0)]
+    {
         for (seed, app) in each([App::Layers(1), App::Elastic(1_740.0)]) {
             let run = random_loss(seed, percent, app);
             assert!(run.utilisation() >= least_share, "{}", run.row());
@@ -373,9 +376,43 @@ fn what_was_not_needed_is_found_when_it_is() {
 }
 
 #[test]
+fn a_path_that_carries_all_is_not_padded() {
+    let run = random_loss(1, 1, App::Layers(1));
+    assert!(run.padding() <= 0.0, "{}", run.row());
+    let mut world = World::new(Path::of(5_000.0), 1);
+    let voice = world.media(App::Voice);
+    world.run_until(60.0);
+    assert!(world.log(voice).padding(0.0, 60.0) <= 0.0, "nothing is desired beyond a voice");
+    assert!(world.log(voice).estimate(59.0) >= 300.0);
+}
+
+/// Feedback that comes seldom, late and not always is worse, not wrong.
+#[test]
+fn poor_feedback_is_enough() {
+    for (seed, (feedback_every_ms, one_way_ms, feedback_loss)) in each([(50, 20, 0.0), (250, 20, 0.0), (100, 125, 0.2)])
+    {
+        let path = Path { one_way_ms, feedback_every_ms, feedback_loss, ..Path::of(2_500.0) };
+        let mut world = World::new(path, seed);
+        let flow = world.media(App::Layers(1));
+        world.run_until(20.0);
+        world.path.kbps = 400.0;
+        world.run_until(40.0);
+        world.path.kbps = 2_500.0;
+        world.run_until(70.0);
+        let log = world.log(flow);
+        let [wide, narrow, back] = [(8.0, 20.0), (25.0, 40.0), (55.0, 70.0)].map(|(from, to)| log.kbps(from, to));
+        let told = format!("every {feedback_every_ms} ms, {one_way_ms} ms one way: {wide} {narrow} {back}");
+        assert!(wide >= PICTURE_KBPS * 0.9 && narrow >= 150.0 && back >= PICTURE_KBPS * 0.9, "{told}");
+        assert!(log.longest_gap_ms(20.0, 40.0) <= 500.0, "{told}");
+    }
+}
+
+#[test]
 fn padding_stays_little() {
     for seed in SEEDS {
-        for run in [start_up(seed, 3_000.0, 20), shallow(seed, App::Layers(1)), constant_competitor(seed, App::Layers(1))] {
+        for run in
+            [start_up(seed, 3_000.0, 20), shallow(seed, App::Layers(1)), constant_competitor(seed, App::Layers(1))]
+        {
             assert!(run.padding() <= 0.03, "{}", run.row());
         }
     }

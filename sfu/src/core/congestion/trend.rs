@@ -81,7 +81,8 @@ impl Trend {
         self.filled = (self.filled + 1).min(WINDOW);
         let before = self.slope;
         self.slope = if self.filled == WINDOW { self.fitted_slope().unwrap_or(before) } else { 0.0 };
-        let passed_us = self.last_us.replace(step.arrived_us).map_or(0, |last| step.arrived_us - last).clamp(0, 100_000);
+        let passed_us =
+            self.last_us.replace(step.arrived_us).map_or(0, |last| step.arrived_us - last).clamp(0, 100_000);
         self.judge(before, step.arrived_us);
         self.adapt(passed_us as f64 / 1_000.0);
     }
