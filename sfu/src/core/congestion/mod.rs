@@ -23,11 +23,15 @@
 //! | [`probe`]    | padding that finds out what a path carries beyond what is sent                             |
 //! | [`pacer`]    | when a packet may go                                                                     |
 //!
+//! How it is driven: [`Controller::next`] says what may go, [`Controller::sent`] numbers what went, [`Controller::feedback`]
+//! takes what the receiver says, after which `next` is asked again; [`Controller::needs`] says what to look for, and
+//! nothing is looked for before. What waits, waits with the caller; here is no queue.
+//!
 //! Rates are in kbit/s and count what the caller counts: best everything from the IP header on, since that is what a path
 //! carries. Times inside are microseconds since the controller was made, or on the receiver's clock (`arrived_us`).
 //!
-//! Cost: constant per packet sent, per packet reported amortised constant; no allocation once the history has reached its
-//! size. Memory: about 1.5 KiB, and 16 to 32 bytes for each packet of the last three seconds, at most 64 KiB.
+//! Cost: constant per packet sent, amortised constant per packet reported; no allocation once the history has reached its
+//! size. Memory: 2 KiB, and 16 to 32 bytes for each packet of the last three seconds, at most 64 KiB.
 
 mod acked;
 mod arrival;
@@ -184,7 +188,7 @@ impl Controller {
     }
 
     /// What could be used, and what it takes to send the next picture that is paused (0: none is), in kbit/s without any
-    /// margin. No more than that is probed for.
+    /// margin. No more than that, with a margin, is probed for; so nothing before this is called, or while both are 0.
     pub fn needs(&mut self, desired_kbps: u32, minimum_kbps: u32, now: Instant) {
         self.prober.needs(desired_kbps, minimum_kbps);
         self.follow(self.us(now));

@@ -7,16 +7,16 @@
 
 use super::arrival::Arrival;
 
-/// What is sought beyond what is needed: a layer is only taken where there is room to spare (allocation: 85 % after what the voices need).
+/// This multiple of what is needed is sought: a layer is only taken where there is room to spare (85 % in `allocation`).
 const MARGIN: f64 = 1.25;
 /// The first probe goes to this multiple of the first estimate, those after one that got through to this multiple of the
 /// estimate then, and those that only look whether a full path has opened to this.
 const FIRST_STEP: f64 = 3.0;
 const STEP: f64 = 2.0;
 const LOOK: f64 = 1.5;
-/// A cluster takes this long and, lest jitter be taken for spread, this multiple of what jitter is unusual, within a bound. It has
-/// at least so many packets, and they are of this size: so that the burst stays short where the path turns out to be
-/// narrow (at 250 kbit/s 1,300 bytes) and its length can be measured where it is wide.
+/// A cluster takes this long and, lest jitter be taken for spread, this multiple of what jitter is unusual, within a bound. It
+/// has at least so many packets, and padding is of this size: so that the burst stays short where the path turns out to
+/// be narrow (at 250 kbit/s 1,300 bytes) and its length can be measured where it is wide.
 const CLUSTER_US: f64 = 40_000.0;
 const CLUSTER_JITTERS: f64 = 8.0;
 const USUAL_JITTER_US: f64 = 4_000.0;
@@ -156,8 +156,10 @@ pub(super) struct Prober {
     minimum_kbps: f64,
     not_before_us: i64,
     interval_us: i64,
+    /// When the last probe was concluded, and when one found something.
     concluded_us: Option<i64>,
     found_us: Option<i64>,
+    was_filled: bool,
     /// The last probe got through, or more is desired than at that time.
     expects_more: bool,
 }
@@ -173,6 +175,7 @@ impl Prober {
             interval_us: FIRST_INTERVAL_US,
             concluded_us: None,
             found_us: None,
+            was_filled: false,
             expects_more: false,
         }
     }
@@ -180,7 +183,8 @@ impl Prober {
     /// What is to be found, in kbit/s: enough for all that is shown, and enough for the next paused picture (0: none is).
     pub(super) fn needs(&mut self, desired_kbps: u32, minimum_kbps: u32) {
         let [desired, minimum] = [desired_kbps, minimum_kbps].map(|kbps| f64::from(kbps) * MARGIN);
-        let is_more = desired > self.desired_kbps * MARGIN || minimum > self.minimum_kbps * MARGIN;
+        // A path that the last probe filled does not carry more because more is desired.
+        let is_more = desired > self.desired_kbps * MARGIN && !self.was_filled || minimum > self.minimum_kbps * MARGIN;
         (self.desired_kbps, self.minimum_kbps) = (desired, minimum);
         if is_more {
             let soonest_us = self.concluded_us.map_or(i64::MIN, |at| at + LEAST_INTERVAL_US);
@@ -279,7 +283,7 @@ impl Prober {
         }
         let outcome = cluster.outcome(view.inherent_loss);
         self.phase = Phase::Resting;
-        self.concluded_us = Some(now_us);
+        (self.concluded_us, self.was_filled) = (Some(now_us), outcome.was_filled);
         let has_found = outcome.carries_kbps.is_some_and(|kbps| kbps > view.estimate_kbps * FOUND);
         if has_found && !outcome.was_filled {
             (self.found_us, self.expects_more) = (Some(now_us), true);

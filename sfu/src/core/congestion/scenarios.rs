@@ -479,6 +479,8 @@ proptest! {
             let mut rtcp = vec![0x8f, 205, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2];
             rtcp.extend((base % 400).to_be_bytes());
             rtcp.extend(count.to_be_bytes());
+            // Deltas enough for whatever the chunks say.
+            body.resize(body.len() + 2 * usize::from(count), passes_ms as u8);
             rtcp.append(&mut body);
             rtcp.resize(rtcp.len().next_multiple_of(4), 0x20);
             let words = (rtcp.len() / 4 - 1) as u16;
