@@ -30,7 +30,7 @@ const STANDARD_DEVIATIONS: f64 = 3.0;
 /// For that, at least this is taken to be lost at any rate: no path loses nothing.
 const LEAST_INHERENT: f64 = 0.02;
 /// Loss by this much above all that was seen at such a rate shows that the path is not the one it was.
-const CHANGE: f64 = 0.05;
+const CHANGE: f64 = 0.1;
 /// How surprising it is (in nats) that the inherent loss is e times [`UNREMARKABLE`] more than it was: the first few percent
 /// most of all, since a rate just above a policer's loses as much.
 const SURPRISE_OF_LOSS: f64 = 3.0;
@@ -169,8 +169,9 @@ impl Loss {
     fn forget_if_changed(&mut self) {
         let latest = self.periods[self.latest];
         let before = self.weighted().skip(1);
-        let (most_kbps, most_loss) =
-            before.fold((0.0f64, 0.0f64), |(kbps, loss), (_, period)| (kbps.max(period.kbps), loss.max(period.loss())));
+        let (most_kbps, most_loss) = before.fold((0.0f64, self.inherent), |(kbps, loss), (_, period)| {
+            (kbps.max(period.kbps), loss.max(period.loss()))
+        });
         let is_as_fast = latest.kbps * DISTINCTLY_LOWER < most_kbps;
         if is_as_fast && latest.loss() > most_loss + CHANGE.max(chance(most_loss, latest.packets)) {
             self.filled = 1;

@@ -259,7 +259,7 @@ impl Controller {
         let Some(since_us) = self.unanswered_us.filter(|since_us| now_us - since_us >= SILENCE_US) else { return };
         self.unanswered_us = Some(since_us + SILENCE_STEP_US);
         self.rate.limit(self.estimate() * SILENCE_DECREASE);
-        self.prober.fell(now_us);
+        self.prober.fell(self.estimate(), now_us);
         self.follow(now_us);
     }
 
@@ -318,7 +318,7 @@ impl Controller {
             self.rate.limit(bound_kbps * BEYOND_BOUND);
         }
         if self.estimate() < before_kbps {
-            self.prober.fell(now_us);
+            self.prober.fell(self.estimate(), now_us);
         }
     }
 
@@ -366,7 +366,7 @@ impl Controller {
         let is_used = grows || lately > self.rate.kbps() * USED;
         let carried = if grows { lately } else { lately.min(arriving) };
         if is_sure && is_used && self.rate.overused(carried, wait_ms, response_us, now_us) {
-            self.prober.fell(now_us);
+            self.prober.fell(self.estimate(), now_us);
         }
     }
 

@@ -44,9 +44,10 @@ const PATIENCE_US: i64 = 1_500_000;
 const FIRST_INTERVAL_US: i64 = 3_000_000;
 const LONGEST_INTERVAL_US: i64 = 10_000_000;
 const LONGEST_PAUSED_INTERVAL_US: i64 = 6_000_000;
-/// What was found and lost again within this did not hold: a policer lets a burst through, or a competitor took it. Then
-/// the next probe waits for so long, lest the picture change back and forth.
+/// What was found and lost again within this, but for this share of it, did not hold: a policer lets a burst through, or a
+/// competitor took it. Then the next probe waits for so long, lest the picture change back and forth.
 const HELD_US: i64 = 5_000_000;
+const HELD: f64 = 0.75;
 const DOUBT_US: i64 = 20_000_000;
 /// Neither wishes that change nor feedback that is lost make probes follow each other faster than this.
 const LEAST_INTERVAL_US: i64 = 500_000;
@@ -156,9 +157,10 @@ pub(super) struct Prober {
     minimum_kbps: f64,
     not_before_us: i64,
     interval_us: i64,
-    /// When the last probe was concluded, and when one found something.
+    /// When the last probe was concluded.
     concluded_us: Option<i64>,
-    found_us: Option<i64>,
+    /// When one found something, and how much, in kbit/s.
+    found: Option<(i64, f64)>,
     was_filled: bool,
     /// The last probe got through, or more is desired than at that time.
     expects_more: bool,
@@ -174,7 +176,7 @@ impl Prober {
             not_before_us: now_us,
             interval_us: FIRST_INTERVAL_US,
             concluded_us: None,
-            found_us: None,
+            found: None,
             was_filled: false,
             expects_more: false,
         }
@@ -284,9 +286,9 @@ impl Prober {
         let outcome = cluster.outcome(view.inherent_loss);
         self.phase = Phase::Resting;
         (self.concluded_us, self.was_filled) = (Some(now_us), outcome.was_filled);
-        let has_found = outcome.carries_kbps.is_some_and(|kbps| kbps > view.estimate_kbps * FOUND);
-        if has_found && !outcome.was_filled {
-            (self.found_us, self.expects_more) = (Some(now_us), true);
+        let found_kbps = outcome.carries_kbps.filter(|kbps| *kbps > view.estimate_kbps * FOUND && !outcome.was_filled);
+        if let Some(kbps) = found_kbps {
+            (self.found, self.expects_more) = (Some((now_us, kbps)), true);
             self.not_before_us = now_us;
             self.interval_us = FIRST_INTERVAL_US;
         } else if outcome.lost == outcome.packets {
@@ -299,9 +301,10 @@ impl Prober {
         Some(outcome)
     }
 
-    /// The estimate fell.
-    pub(super) fn fell(&mut self, now_us: i64) {
-        if self.found_us.take().is_some_and(|at| now_us - at < HELD_US) {
+    /// The estimate fell to this, in kbit/s.
+    pub(super) fn fell(&mut self, estimate_kbps: f64, now_us: i64) {
+        let did_not_hold = |(at_us, kbps): &mut (i64, f64)| now_us - *at_us < HELD_US && estimate_kbps < *kbps * HELD;
+        if self.found.take_if(did_not_hold).is_some() {
             self.not_before_us = now_us + DOUBT_US;
         }
         self.not_before_us = self.not_before_us.max(now_us + self.interval_us);
@@ -415,7 +418,7 @@ mod tests {
                 let (outcome, later_us) = send(&mut prober, 1_000.0, now_us, 50_000.0, None);
                 assert!(!outcome.was_filled);
                 now_us = later_us + 1_000_000;
-                prober.fell(now_us);
+                prober.fell(500.0, now_us);
             }
             now_us += 50_000;
         }
