@@ -62,16 +62,18 @@ impl Run {
     }
 }
 
-const HEADINGS: &str = "scenario                                            kbit/s   used   wait  95 % ms   lost   converged  padding  switches  gap ms  Jain";
+const HEADINGS: &str =
+    "kbit/s    used   least  wait ms    95 %    lost  converged  padding  switches  gap ms  Jain  scenario";
 
 fn mean_row(runs: &[Run]) -> String {
     let mean = |of: &dyn Fn(&Run) -> f64| runs.iter().map(of).sum::<f64>() / runs.len() as f64;
     let most = |of: &dyn Fn(&Run) -> f64| runs.iter().map(of).fold(0.0, f64::max);
+    let least_used = runs.iter().map(Run::utilisation).fold(f64::INFINITY, f64::min);
     format!(
-        "{:<50} {:>6.0} {:>5.0}% {:>6.1} {:>8.1} {:>6.1}% {:>9.1} s {:>7.2}% {:>9.1} {:>7.0} {:>6.3}",
-        runs[0].name,
+        "{:>6.0} {:>6.0}% {:>6.0}% {:>8.1} {:>7.1} {:>6.1}% {:>8.1} s {:>7.2}% {:>9.1} {:>7.0} {:>5.2}  {}",
         mean(&Run::kbps),
         100.0 * mean(&Run::utilisation),
+        100.0 * least_used,
         mean(&|run| run.waits_ms().0),
         mean(&|run| run.waits_ms().1),
         100.0 * mean(&Run::loss),
@@ -79,7 +81,8 @@ fn mean_row(runs: &[Run]) -> String {
         100.0 * mean(&Run::padding),
         mean(&|run| run.log().switches(run.over.0, run.over.1) as f64),
         most(&|run| run.log().longest_gap_ms(run.over.0, run.over.1)),
-        mean(&Run::fairness),
+        runs.iter().map(Run::fairness).fold(1.0, f64::min),
+        runs[0].name,
     )
 }
 
@@ -422,7 +425,7 @@ fn padding_stays_little() {
 #[test]
 #[ignore = "prints a table, asserts nothing"]
 fn congestion_figures() {
-    println!("means of {} runs; converged: the longest", SEEDS.count());
+    println!("{} runs each; means, but for least used, longest to converge, longest gap, least Jain", SEEDS.count());
     println!("{HEADINGS}");
     let print = |run: &dyn Fn(u64) -> Run| println!("{}", mean_row(&SEEDS.map(run).collect::<Vec<Run>>()));
     for one_way_ms in [5, 20, 125] {
