@@ -137,14 +137,15 @@ impl Loss {
         open.lost += u32::from(is_lost);
     }
 
-    /// A probe of so many packets, of which so many were lost, showed that the path carries `kbps`: more than thought, so what
-    /// was seen before was of another path.
+    /// A probe of so many packets, of which so many were lost, showed that the path carries `kbps`. If that is beyond the bound,
+    /// what led to the bound was of another path.
     pub(super) fn found(&mut self, kbps: f64, packets: u32, lost: u32) {
         if self.capacity_kbps.is_some_and(|capacity| capacity < kbps) {
-            (self.capacity_kbps, self.stood) = (None, 0);
+            (self.capacity_kbps, self.stood, self.filled) = (None, 0, 0);
         }
-        (self.filled, self.open) = (0, None);
-        self.remember(Period { kbps, packets: packets.into(), lost: lost.into(), is_probe: true });
+        // More will be sent now: what is counted is not to be a mixture of before and after.
+        self.open = None;
+        self.probed(kbps, packets, lost);
     }
 
     /// A probe at `kbps` found nothing more; what was lost of it tells all the same how loss changes with the rate.
