@@ -11,6 +11,7 @@
 //! | [`red`]           | the newest of the voice packets that come in one                                    |
 //! | [`capture_clock`] | when something was captured, on this node's clock                                   |
 //! | [`bitrate`]       | how much flows                                                                      |
+//! | [`congestion`]    | what the path to a receiver carries, when a packet may go to it                     |
 //! | [`demux`]         | which client a datagram is of                                                       |
 //! | [`egress`]        | the bytes of a packet that goes to a client, and what the client says of it         |
 //! | [`allowance`]     | how often a client may do what costs much                                           |

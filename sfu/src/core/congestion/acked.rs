@@ -25,7 +25,9 @@ impl Acked {
         for skipped in (newest + 1..=bucket).rev().take(BUCKETS as usize) {
             self.bytes[place(skipped)] = 0;
         }
-        self.bytes[place(bucket)] += u32::from(bytes);
+        // A receiver that says all came at once must not overflow it.
+        let sum = &mut self.bytes[place(bucket)];
+        *sum = sum.saturating_add(bytes.into());
         self.span_us = Some((first_us, newest_us.max(arrived_us)));
     }
 
@@ -44,8 +46,8 @@ impl Acked {
         let newest = newest_us.div_euclid(BUCKET_US);
         let from_us = ((newest - buckets + 1) * BUCKET_US).max(first_us);
         let span_us = newest_us - from_us;
-        let bytes: u32 = (newest - buckets + 1..=newest).map(|bucket| self.bytes[place(bucket)]).sum();
-        (span_us >= LEAST_SPAN_US).then(|| f64::from(bytes) * 8_000.0 / span_us as f64)
+        let bytes: f64 = (newest - buckets + 1..=newest).map(|bucket| f64::from(self.bytes[place(bucket)])).sum();
+        (span_us >= LEAST_SPAN_US).then(|| bytes * 8_000.0 / span_us as f64)
     }
 }
 

@@ -149,6 +149,10 @@ impl Iterator for Symbols<'_> {
     }
 }
 
+/// Unwrapped reference times stay within this (two thousand years), whatever a receiver says: what is reckoned with them
+/// cannot overflow.
+const MOST_REFERENCE: i64 = 1 << 40;
+
 /// The receiver's clock, of which feedback carries 24 bits: they wrap after twelve days.
 #[derive(Debug, Default)]
 pub(super) struct ReceiverClock {
@@ -162,7 +166,7 @@ impl ReceiverClock {
         let wrapped = i64::from(feedback.reference);
         let reference = self.last.map_or(wrapped, |last| {
             let step = (wrapped.wrapping_sub(last) as u32) << 8;
-            last + i64::from(step.cast_signed() >> 8)
+            (last + i64::from(step.cast_signed() >> 8)).clamp(-MOST_REFERENCE, MOST_REFERENCE)
         });
         self.last = Some(reference);
         reference * REFERENCE_US

@@ -23,11 +23,15 @@
 //! | [`probe`]    | padding that finds out what a path carries beyond what is sent                             |
 //! | [`pacer`]    | when a packet may go                                                                     |
 //!
+//! How it is driven: [`Controller::next`] says what may go, [`Controller::sent`] numbers what went, [`Controller::feedback`]
+//! takes what the receiver says, after which `next` is asked again; [`Controller::needs`] says what to look for, and
+//! nothing is looked for before. What waits, waits with the caller; here is no queue.
+//!
 //! Rates are in kbit/s and count what the caller counts: best everything from the IP header on, since that is what a path
 //! carries. Times inside are microseconds since the controller was made, or on the receiver's clock (`arrived_us`).
 //!
-//! Cost: constant per packet sent, per packet reported amortised constant; no allocation once the history has reached its
-//! size. Memory: about 1.5 KiB, and 16 to 32 bytes for each packet of the last three seconds, at most 64 KiB.
+//! Cost: constant per packet sent, amortised constant per packet reported; no allocation once the history has reached its
+//! size. Memory: 2 KiB, and 16 to 32 bytes for each packet of the last three seconds, at most 64 KiB.
 
 mod acked;
 mod arrival;
@@ -184,7 +188,7 @@ impl Controller {
     }
 
     /// What could be used, and what it takes to send the next picture that is paused (0: none is), in kbit/s without any
-    /// margin. No more than that is probed for.
+    /// margin. No more than that, with a margin, is probed for; so nothing before this is called, or while both are 0.
     pub fn needs(&mut self, desired_kbps: u32, minimum_kbps: u32, now: Instant) {
         self.prober.needs(desired_kbps, minimum_kbps);
         self.follow(self.us(now));
@@ -245,23 +249,6 @@ impl Controller {
         self.judge_loss(now_us);
         self.conclude_probe(now_us);
         self.steer(now_us);
-        if std::env::var_os("TRACE").is_some() {
-            eprintln!(
-                "{:>8.2} est {:>6.0} rate {:>6.0} bound {:>6.0} inh {:.3} acked {:>6.0} {:>6.0} wait {:>5.0} {:?} slope {} probe {} cap {:?}",
-                now_us as f64 / 1e6,
-                self.estimate(),
-                self.rate.kbps(),
-                self.loss.bound_kbps().unwrap_or(-1.0),
-                self.loss.inherent(),
-                self.acked.kbps().unwrap_or(0.0),
-                self.acked.recent_kbps().unwrap_or(0.0),
-                self.queue.wait_ms(),
-                self.trend.usage(),
-                self.trend.debug(),
-                self.prober.due().is_some(),
-                self.rate.capacity_kbps
-            );
-        } // TRACE
         self.follow(now_us);
     }
 
@@ -272,7 +259,7 @@ impl Controller {
         let Some(since_us) = self.unanswered_us.filter(|since_us| now_us - since_us >= SILENCE_US) else { return };
         self.unanswered_us = Some(since_us + SILENCE_STEP_US);
         self.rate.limit(self.estimate() * SILENCE_DECREASE);
-        self.prober.fell(now_us);
+        self.prober.fell(self.estimate(), now_us);
         self.follow(now_us);
     }
 
@@ -331,7 +318,7 @@ impl Controller {
             self.rate.limit(bound_kbps * BEYOND_BOUND);
         }
         if self.estimate() < before_kbps {
-            self.prober.fell(now_us);
+            self.prober.fell(self.estimate(), now_us);
         }
     }
 
@@ -342,9 +329,6 @@ impl Controller {
             newest_arrived_us: self.history.newest_arrived_us(),
         };
         let Some(outcome) = self.prober.conclude(view, now_us) else { return };
-        if std::env::var_os("TRACE").is_some() {
-            eprintln!("{:>8.2} PROBE jitter {:.0} {outcome:?}", now_us as f64 / 1e6, self.jitter_us);
-        } // TRACE
         match outcome.carries_kbps {
             Some(kbps) if kbps > view.estimate_kbps => {
                 self.rate.found(kbps);
@@ -353,7 +337,8 @@ impl Controller {
             Some(kbps) if kbps < view.estimate_kbps * FAR_LESS => {
                 self.rate.limit(kbps.max(self.acked.kbps().unwrap_or(0.0)));
             }
-            _ => {}
+            Some(_) => self.loss.probed(outcome.sent_kbps, outcome.packets, outcome.lost),
+            None => {}
         }
         self.follow(now_us);
     }
@@ -379,8 +364,9 @@ impl Controller {
         }
         // A queue that only stands is not the doing of a flow that sends far less than it might.
         let is_used = grows || lately > self.rate.kbps() * USED;
-        if is_sure && is_used && self.rate.overused(lately, wait_ms, response_us, now_us) {
-            self.prober.fell(now_us);
+        let carried = if grows { lately } else { lately.min(arriving) };
+        if is_sure && is_used && self.rate.overused(carried, wait_ms, response_us, now_us) {
+            self.prober.fell(self.estimate(), now_us);
         }
     }
 

@@ -7,16 +7,16 @@
 
 use super::arrival::Arrival;
 
-/// What is sought beyond what is needed: a layer is only taken where there is room to spare (allocation: 85 % after what the voices need).
+/// This multiple of what is needed is sought: a layer is only taken where there is room to spare (85 % in `allocation`).
 const MARGIN: f64 = 1.25;
 /// The first probe goes to this multiple of the first estimate, those after one that got through to this multiple of the
 /// estimate then, and those that only look whether a full path has opened to this.
 const FIRST_STEP: f64 = 3.0;
 const STEP: f64 = 2.0;
 const LOOK: f64 = 1.5;
-/// A cluster takes this long and, lest jitter be taken for spread, this multiple of what jitter is unusual, within a bound. It has
-/// at least so many packets, and they are of this size: so that the burst stays short where the path turns out to be
-/// narrow (at 250 kbit/s 1,300 bytes) and its length can be measured where it is wide.
+/// A cluster takes this long and, lest jitter be taken for spread, this multiple of what jitter is unusual, within a bound. It
+/// has at least so many packets, and padding is of this size: so that the burst stays short where the path turns out to
+/// be narrow (at 250 kbit/s 1,300 bytes) and its length can be measured where it is wide.
 const CLUSTER_US: f64 = 40_000.0;
 const CLUSTER_JITTERS: f64 = 8.0;
 const USUAL_JITTER_US: f64 = 4_000.0;
@@ -27,7 +27,7 @@ const PACKET_BYTES: (u32, u32) = (200, 1_200);
 /// A cluster of which less than this share arrived says nothing, ...
 const LEAST_ARRIVED: f64 = 0.3;
 /// ... and one of which less than this arrived, besides what is lost at any rate, was too much for the path.
-const WHOLE: f64 = 0.75;
+const WHOLE: f64 = 0.7;
 /// It arrived as it was sent if it was spread by no more than this.
 const AS_SENT: f64 = 0.87;
 /// What a path that was filled by a probe is taken to carry, as a share of what arrived: the queue has to drain, and
@@ -44,11 +44,12 @@ const PATIENCE_US: i64 = 1_500_000;
 const FIRST_INTERVAL_US: i64 = 3_000_000;
 const LONGEST_INTERVAL_US: i64 = 10_000_000;
 const LONGEST_PAUSED_INTERVAL_US: i64 = 6_000_000;
-/// What was found and lost again within this did not hold: a policer lets a burst through, or a competitor took it. For so
-/// long afterwards the interval stays the longest.
+/// What was found and lost again within this, but for this share of it, did not hold: a policer lets a burst through, or a
+/// competitor took it. Then the next probe waits for so long, lest the picture change back and forth.
 const HELD_US: i64 = 5_000_000;
-const DOUBT_US: i64 = 30_000_000;
-/// Wishes that change do not make probes follow each other faster than this.
+const HELD: f64 = 0.75;
+const DOUBT_US: i64 = 20_000_000;
+/// Neither wishes that change nor feedback that is lost make probes follow each other faster than this.
 const LEAST_INTERVAL_US: i64 = 500_000;
 
 /// Which cluster a packet was part of; wraps around, as no more than one is under way.
@@ -73,6 +74,8 @@ pub(super) struct Outcome {
     pub(super) carries_kbps: Option<f64>,
     /// The path did not carry the whole rate of the probe.
     pub(super) was_filled: bool,
+    /// The rate it was sent at, in kbit/s.
+    pub(super) sent_kbps: f64,
     pub(super) packets: u32,
     pub(super) lost: u32,
 }
@@ -117,12 +120,13 @@ impl Cluster {
     }
 
     fn outcome(&self, inherent_loss: f64) -> Outcome {
-        let lost = self.sent_packets - self.arrived_packets.min(self.sent_packets);
+        let missing = self.sent_packets.saturating_sub(self.arrived_packets);
         let arrived_share = f64::from(self.arrived_packets) / f64::from(self.sent_packets) / (1.0 - inherent_loss);
-        let unclear = Outcome { carries_kbps: None, was_filled: false, packets: self.sent_packets, lost };
-        let Some((first, last)) = self.ends.filter(|_| arrived_share >= LEAST_ARRIVED) else { return unclear };
         // Each packet took its place in time before itself, so the last one's bytes do not count.
         let sent_kbps = kbps(self.sent_bytes - self.last_sent.1, self.last_sent.0 - self.began_us);
+        let unclear =
+            Outcome { carries_kbps: None, was_filled: false, sent_kbps, packets: self.sent_packets, lost: missing };
+        let Some((first, last)) = self.ends.filter(|_| arrived_share >= LEAST_ARRIVED) else { return unclear };
         // The same two packets before and behind the path: what was lost between them at random does not matter.
         let [sent_us, arrived_us] = [last.sent_us - first.sent_us, last.arrived_us - first.arrived_us];
         let spread = (sent_us.max(1) as f64 / (arrived_us - self.slack_us).max(1) as f64).min(1.0);
@@ -153,11 +157,13 @@ pub(super) struct Prober {
     minimum_kbps: f64,
     not_before_us: i64,
     interval_us: i64,
+    /// When the last probe was concluded.
     concluded_us: Option<i64>,
-    found_us: Option<i64>,
-    unheld_us: Option<i64>,
-    /// More is desired than at the last probe.
-    wants_more: bool,
+    /// When one found something, and how much, in kbit/s.
+    found: Option<(i64, f64)>,
+    was_filled: bool,
+    /// The last probe got through, or more is desired than at that time.
+    expects_more: bool,
 }
 
 impl Prober {
@@ -170,21 +176,22 @@ impl Prober {
             not_before_us: now_us,
             interval_us: FIRST_INTERVAL_US,
             concluded_us: None,
-            found_us: None,
-            unheld_us: None,
-            wants_more: false,
+            found: None,
+            was_filled: false,
+            expects_more: false,
         }
     }
 
     /// What is to be found, in kbit/s: enough for all that is shown, and enough for the next paused picture (0: none is).
     pub(super) fn needs(&mut self, desired_kbps: u32, minimum_kbps: u32) {
         let [desired, minimum] = [desired_kbps, minimum_kbps].map(|kbps| f64::from(kbps) * MARGIN);
-        let is_more = desired > self.desired_kbps * MARGIN || minimum > self.minimum_kbps * MARGIN;
+        // A path that the last probe filled does not carry more because more is desired.
+        let is_more = desired > self.desired_kbps * MARGIN && !self.was_filled || minimum > self.minimum_kbps * MARGIN;
         (self.desired_kbps, self.minimum_kbps) = (desired, minimum);
         if is_more {
             let soonest_us = self.concluded_us.map_or(i64::MIN, |at| at + LEAST_INTERVAL_US);
             self.not_before_us = self.not_before_us.min(soonest_us);
-            self.wants_more = true;
+            self.expects_more = true;
         }
     }
 
@@ -201,10 +208,10 @@ impl Prober {
         }
         let step = match self.concluded_us {
             None => FIRST_STEP,
-            Some(_) if self.found_us.is_some() || self.wants_more => STEP,
+            Some(_) if self.expects_more => STEP,
             Some(_) => LOOK,
         };
-        self.wants_more = false;
+        self.expects_more = false;
         let kbps = (estimate_kbps * step).min(self.desired_kbps).max(self.minimum_kbps);
         let unusual_us = (jitter_us - USUAL_JITTER_US).max(0.0);
         self.id = ClusterId(self.id.0.wrapping_add(1));
@@ -237,10 +244,9 @@ impl Prober {
     /// A packet goes out, whether media or padding.
     pub(super) fn sent(&mut self, bytes: u32, now_us: i64) -> Part {
         let cluster = match &mut self.phase {
-            Phase::Resting => return Part::None,
-            Phase::Awaiting(cluster) if now_us - cluster.last_sent.0 < BESIDE_US => return Part::Beside,
-            Phase::Awaiting(_) => return Part::None,
             Phase::Sending(cluster) => cluster,
+            Phase::Awaiting(cluster) if now_us - cluster.last_sent.0 < BESIDE_US => return Part::Beside,
+            Phase::Awaiting(_) | Phase::Resting => return Part::None,
         };
         if cluster.sent_packets == 0 {
             cluster.began_us = now_us;
@@ -279,27 +285,27 @@ impl Prober {
         }
         let outcome = cluster.outcome(view.inherent_loss);
         self.phase = Phase::Resting;
-        self.concluded_us = Some(now_us);
-        let has_found = outcome.carries_kbps.is_some_and(|kbps| kbps > view.estimate_kbps * FOUND);
-        if has_found && !outcome.was_filled {
-            self.found_us = Some(now_us);
+        (self.concluded_us, self.was_filled) = (Some(now_us), outcome.was_filled);
+        let found_kbps = outcome.carries_kbps.filter(|kbps| *kbps > view.estimate_kbps * FOUND && !outcome.was_filled);
+        if let Some(kbps) = found_kbps {
+            (self.found, self.expects_more) = (Some((now_us, kbps)), true);
             self.not_before_us = now_us;
-            if self.unheld_us.is_none_or(|at| now_us - at > DOUBT_US) {
-                self.interval_us = FIRST_INTERVAL_US;
-            }
+            self.interval_us = FIRST_INTERVAL_US;
+        } else if outcome.lost == outcome.packets {
+            // Nothing is known of any of it: rather its feedback was lost than all of it.
+            self.not_before_us = now_us + LEAST_INTERVAL_US;
         } else {
-            self.found_us = self.found_us.filter(|_| has_found);
             self.not_before_us = now_us + self.interval_us;
             self.interval_us = (self.interval_us * 2).min(self.longest_interval_us());
         }
         Some(outcome)
     }
 
-    /// The estimate fell.
-    pub(super) fn fell(&mut self, now_us: i64) {
-        if self.found_us.take().is_some_and(|at| now_us - at < HELD_US) {
-            self.unheld_us = Some(now_us);
-            self.interval_us = self.longest_interval_us();
+    /// The estimate fell to this, in kbit/s.
+    pub(super) fn fell(&mut self, estimate_kbps: f64, now_us: i64) {
+        let did_not_hold = |(at_us, kbps): &mut (i64, f64)| now_us - *at_us < HELD_US && estimate_kbps < *kbps * HELD;
+        if self.found.take_if(did_not_hold).is_some() {
+            self.not_before_us = now_us + DOUBT_US;
         }
         self.not_before_us = self.not_before_us.max(now_us + self.interval_us);
     }
@@ -404,18 +410,18 @@ mod tests {
     fn what_does_not_hold_is_sought_less_often() {
         let mut prober = Prober::new(0);
         prober.needs(2_000, 0);
-        let (mut now_us, mut probes) = (0, 0);
+        let (mut now_us, mut begun) = (0, 0);
         while now_us < 120_000_000 {
             prober.begin_if_due(1_000.0, 0.0, now_us);
             if prober.due().is_some() {
-                probes += 1;
+                begun += 1;
                 let (outcome, later_us) = send(&mut prober, 1_000.0, now_us, 50_000.0, None);
                 assert!(!outcome.was_filled);
                 now_us = later_us + 1_000_000;
-                prober.fell(now_us);
+                prober.fell(500.0, now_us);
             }
             now_us += 50_000;
         }
-        assert!(probes <= 12, "{probes}");
+        assert!(begun <= 12, "{begun}");
     }
 }

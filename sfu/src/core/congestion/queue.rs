@@ -12,7 +12,7 @@ const STANDING_MS: f64 = 80.0;
 const CALM_MS: f64 = 30.0;
 /// A queue of one's own making shortens after a cut, as soon as what stood in it before has come through. One that has not
 /// shortened by a third after this and twice its length is somebody else's, or the route grew longer: ...
-const PATIENCE_US: i64 = 1_500_000;
+const PATIENCE_US: i64 = 3_000_000;
 const NOT_SHORTER: f64 = 0.67;
 /// ... then this multiple of it is borne, for so long.
 const BORNE: f64 = 3.0;
@@ -146,10 +146,10 @@ mod tests {
         let mut queue = Queue::default();
         feedback(&mut queue, 0, &[0]);
         feedback(&mut queue, 100_000, &[300]);
-        (0..30).for_each(|step| queue.cut(100_000 + step * 100_000));
+        (0..40).for_each(|step| queue.cut(100_000 + step * 100_000));
         assert!(!queue.stands());
-        feedback(&mut queue, 3_200_000, &[10]);
-        feedback(&mut queue, 3_300_000, &[300]);
+        feedback(&mut queue, 4_200_000, &[10]);
+        feedback(&mut queue, 4_300_000, &[300]);
         assert!(!queue.stands());
         feedback(&mut queue, 40_000_000, &[10]);
         feedback(&mut queue, 40_100_000, &[300]);

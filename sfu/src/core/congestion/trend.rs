@@ -72,9 +72,6 @@ impl Trend {
         self.usage
     }
 
-    pub(super) fn debug(&self) -> String {
-        format!("{:.1}/{:.1}", self.slope * GAIN, self.threshold)
-    } // TRACE
     /// Takes the next step.
     pub(super) fn add(&mut self, step: Step) {
         self.delay_ms += step.delay_us as f64 / 1_000.0;

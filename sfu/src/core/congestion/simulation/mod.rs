@@ -7,6 +7,18 @@ use std::{
     time::{Duration, Instant},
 };
 
+mod application;
+mod competitor;
+mod log;
+mod report;
+
+pub(super) use self::{application::App, log::Log};
+use self::{
+    application::Picture,
+    competitor::{Competitor, Cross, Reno},
+    log::count,
+    report::encode,
+};
 use super::{
     super::allocation::{Layer, Wish, allocate},
     Controller, Limits, Next, Waiting, feedback,
@@ -21,9 +33,6 @@ const FRAME_EVERY_US: u64 = 33_333;
 const PACKET_BYTES: u32 = 1_200;
 /// What the room does at least this often; on a falling estimate at once.
 const CHOOSE_EVERY_US: u64 = 200_000;
-/// As in the room (`receivers.rs`).
-const RAISE_PAUSE_US: u64 = 3_000_000;
-const PAUSE_AFTER_US: u64 = 1_000_000;
 /// A receiver's clock has nothing to do with ours.
 const RECEIVER_CLOCK_US: i64 = 77_000_123_456;
 const KEYFRAME_SIZE: f64 = 4.0;
@@ -72,18 +81,6 @@ fn bytes_of(kbps: f64, ms: f64) -> u32 {
     (kbps * ms / 8.0) as u32
 }
 
-/// What a sender would like to send besides its voice.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum App {
-    Voice,
-    /// So many pictures of 150, 500 and 1700 kbit/s.
-    Layers(usize),
-    /// One picture of 150 kbit/s that has no better layer.
-    Thumbnail,
-    /// An encoder that follows the estimate up to so much in all.
-    Elastic(f64),
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Voice,
@@ -115,30 +112,6 @@ enum Event {
     CrossTick(usize),
 }
 
-/// What was seen of a flow.
-#[derive(Debug, Default)]
-pub(super) struct Log {
-    /// Every 100 ms: the estimate, in kbit/s.
-    pub(super) estimates: Vec<f64>,
-    /// Every 100 ms: media bytes that arrived.
-    pub(super) arrived: Vec<u64>,
-    /// Of each voice packet: when it arrived and how long it waited in the bottleneck's queue, in microseconds.
-    pub(super) voice: Vec<(u64, u64)>,
-    pub(super) sent_packets: Vec<u64>,
-    pub(super) lost_packets: Vec<u64>,
-    pub(super) padding_bytes: Vec<u64>,
-    pub(super) media_bytes: Vec<u64>,
-    /// How often a picture's layer changed.
-    pub(super) switches: Vec<u64>,
-}
-
-#[derive(Debug, Default, Clone)]
-struct Picture {
-    layer: Option<usize>,
-    not_raised_before_us: u64,
-    starved_since_us: Option<u64>,
-}
-
 #[derive(Debug)]
 struct Media {
     controller: Controller,
@@ -158,17 +131,9 @@ struct Media {
 }
 
 #[derive(Debug)]
-enum Cross {
-    /// Constant rate while on.
-    Constant { kbps: f64 },
-    /// Fills the queue until it loses (Reno).
-    Greedy { window: f64, threshold: f64, next: u64, expected: u64, recovered: u64, acked_us: u64 },
-}
-
-#[derive(Debug)]
 enum Flow {
     Media(Box<Media>),
-    Cross { kind: Cross, is_on: bool, log: Log },
+    Cross(Box<Cross>),
 }
 
 #[derive(Debug)]
@@ -238,22 +203,22 @@ impl World {
     }
 
     pub(super) fn constant(&mut self, kbps: f64) -> usize {
-        self.cross(Cross::Constant { kbps })
+        self.cross(Competitor::Constant { kbps })
     }
 
     pub(super) fn greedy(&mut self) -> usize {
-        self.cross(Cross::Greedy { window: 4.0, threshold: 1e9, next: 0, expected: 0, recovered: 0, acked_us: 0 })
+        self.cross(Competitor::Greedy(Reno::new()))
     }
 
-    fn cross(&mut self, kind: Cross) -> usize {
-        self.flows.push(Flow::Cross { kind, is_on: true, log: Log::default() });
+    fn cross(&mut self, competitor: Competitor) -> usize {
+        self.flows.push(Flow::Cross(Box::new(Cross { competitor, is_on: true, log: Log::default() })));
         self.schedule(0, Event::CrossTick(self.flows.len() - 1));
         self.flows.len() - 1
     }
 
     pub(super) fn stop(&mut self, flow: usize) {
-        if let Flow::Cross { is_on, .. } = &mut self.flows[flow] {
-            *is_on = false;
+        if let Flow::Cross(cross) = &mut self.flows[flow] {
+            cross.is_on = false;
         }
     }
 
@@ -272,7 +237,7 @@ impl World {
     pub(super) fn log(&self, flow: usize) -> &Log {
         match &self.flows[flow] {
             Flow::Media(media) => &media.log,
-            Flow::Cross { log, .. } => log,
+            Flow::Cross(cross) => &cross.log,
         }
     }
 
@@ -298,7 +263,7 @@ impl World {
         for flow in &mut self.flows {
             let (log, estimate) = match flow {
                 Flow::Media(media) => (&mut media.log, media.controller.estimate_kbps().into()),
-                Flow::Cross { log, .. } => (log, 0.0),
+                Flow::Cross(cross) => (&mut cross.log, 0.0),
             };
             log.estimates.resize(slots.max(log.estimates.len()), estimate);
             for series in [
@@ -340,7 +305,7 @@ impl World {
                 }
             }
             Event::Served => self.served(),
-            Event::Arrives(packet) => self.arrives(packet),
+            Event::Arrives(packet) => self.arrives(&packet),
             Event::Reports(flow) => self.reports(flow),
             Event::Told(flow, rtcp) => self.told(flow, &rtcp),
             Event::Acked(flow, number) => self.acked(flow, number),
@@ -490,19 +455,16 @@ impl World {
         count(&mut self.log_mut(flow).lost_packets, 1);
     }
 
-    fn arrives(&mut self, packet: Packet) {
+    fn arrives(&mut self, packet: &Packet) {
         let now_us = self.now_us;
         if packet.kind != Kind::Padding {
             count(&mut self.log_mut(packet.flow).arrived, packet.bytes.into());
         }
         match &mut self.flows[packet.flow] {
             Flow::Media(media) => {
-                media.received.insert(packet.number, now_us as i64 + RECEIVER_CLOCK_US);
+                media.received.insert(packet.number, now_us.cast_signed() + RECEIVER_CLOCK_US);
             }
-            Flow::Cross { kind: Cross::Greedy { .. }, .. } => {
-                self.schedule(self.path.one_way_ms * 1_000, Event::Acked(packet.flow, packet.number));
-            }
-            Flow::Cross { .. } => {}
+            Flow::Cross(_) => self.schedule(self.path.one_way_ms * 1_000, Event::Acked(packet.flow, packet.number)),
         }
     }
 
@@ -537,55 +499,43 @@ impl World {
     }
 
     fn cross_tick(&mut self, flow: usize) {
-        let Flow::Cross { kind, is_on: true, .. } = &mut self.flows[flow] else { return };
-        match kind {
-            Cross::Constant { kbps } => {
+        let now_us = self.now_us;
+        let Some(cross) = self.running(flow) else { return };
+        match &mut cross.competitor {
+            Competitor::Constant { kbps } => {
                 let every_us = (f64::from(PACKET_BYTES) * 8_000.0 / *kbps) as u64;
                 self.schedule(every_us, Event::CrossTick(flow));
-                self.enter(Packet { flow, kind: Kind::Cross, number: 0, bytes: PACKET_BYTES, entered_us: self.now_us });
+                self.enter(Packet { flow, kind: Kind::Cross, number: 0, bytes: PACKET_BYTES, entered_us: now_us });
             }
-            Cross::Greedy { window, threshold, next, expected, acked_us, .. } => {
-                if self.now_us > *acked_us + 1_000_000 {
-                    *threshold = (*window / 2.0).max(2.0);
-                    (*window, *expected) = (2.0, *next);
-                }
+            Competitor::Greedy(reno) => {
+                reno.check(now_us);
                 self.schedule(1_000_000, Event::CrossTick(flow));
                 self.fill_window(flow);
             }
         }
     }
 
-    fn fill_window(&mut self, flow: usize) {
-        loop {
-            let Flow::Cross { kind: Cross::Greedy { window, next, expected, .. }, is_on: true, .. } =
-                &mut self.flows[flow]
-            else {
-                return;
-            };
-            if (*next - *expected) as f64 >= *window {
-                return;
-            }
-            let number = *next;
-            *next += 1;
-            self.enter(Packet { flow, kind: Kind::Cross, number, bytes: PACKET_BYTES, entered_us: self.now_us });
+    fn acked(&mut self, flow: usize, number: u64) {
+        let now_us = self.now_us;
+        if let Some(Cross { competitor: Competitor::Greedy(reno), .. }) = self.running(flow) {
+            reno.acked(number, now_us);
+            self.fill_window(flow);
         }
     }
 
-    fn acked(&mut self, flow: usize, number: u64) {
-        let now_us = self.now_us;
-        if let Flow::Cross { kind: Cross::Greedy { window, threshold, next, expected, recovered, acked_us }, .. } =
-            &mut self.flows[flow]
-        {
-            *acked_us = now_us;
-            if number > *expected && number >= *recovered {
-                *window = (*window / 2.0).max(2.0);
-                *threshold = *window;
-                *recovered = *next;
-            }
-            *window += if *window < *threshold { 1.0 } else { 1.0 / *window };
-            *expected = (number + 1).max(*expected);
+    fn fill_window(&mut self, flow: usize) {
+        let entered_us = self.now_us;
+        while let Some(Cross { competitor: Competitor::Greedy(reno), .. }) = self.running(flow) {
+            let Some(number) = reno.take() else { return };
+            self.enter(Packet { flow, kind: Kind::Cross, number, bytes: PACKET_BYTES, entered_us });
         }
-        self.fill_window(flow);
+    }
+
+    fn running(&mut self, flow: usize) -> Option<&mut Cross> {
+        match &mut self.flows[flow] {
+            Flow::Cross(cross) if cross.is_on => Some(cross),
+            _ => None,
+        }
     }
 
     fn schedule(&mut self, after_us: u64, event: Event) {
@@ -596,14 +546,14 @@ impl World {
     fn media_mut(&mut self, flow: usize) -> &mut Media {
         match &mut self.flows[flow] {
             Flow::Media(media) => media,
-            Flow::Cross { .. } => panic!("no media"),
+            Flow::Cross(_) => panic!("no media"),
         }
     }
 
     fn log_mut(&mut self, flow: usize) -> &mut Log {
         match &mut self.flows[flow] {
             Flow::Media(media) => &mut media.log,
-            Flow::Cross { log, .. } => log,
+            Flow::Cross(cross) => &mut cross.log,
         }
     }
 
@@ -618,142 +568,4 @@ impl World {
         self.random ^= self.random >> 27;
         (self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) as f64 / (1u64 << 53) as f64
     }
-}
-
-impl Picture {
-    fn aim(&mut self, layer: Option<usize>, now_us: u64) {
-        let is_raise = layer > self.layer && self.layer.is_some();
-        if is_raise && now_us < self.not_raised_before_us {
-            return;
-        }
-        if layer.is_some() {
-            self.starved_since_us = None;
-        } else if self.layer.is_some() && now_us - *self.starved_since_us.get_or_insert(now_us) < PAUSE_AFTER_US {
-            self.layer = Some(0);
-            return;
-        }
-        if layer < self.layer {
-            self.not_raised_before_us = now_us + RAISE_PAUSE_US;
-        }
-        self.layer = layer;
-    }
-}
-
-impl Log {
-    fn between<T>(series: &[T], from_s: f64, to_s: f64) -> &[T] {
-        let [from, to] = [from_s, to_s].map(|seconds| ((seconds * 10.0) as usize).min(series.len()));
-        &series[from..to]
-    }
-
-    /// Media that arrived, in kbit/s.
-    pub(super) fn kbps(&self, from_s: f64, to_s: f64) -> f64 {
-        Self::sum(&self.arrived, from_s, to_s) / 125.0 / (to_s - from_s)
-    }
-
-    pub(super) fn estimate(&self, at_s: f64) -> f64 {
-        self.estimates[((at_s * 10.0) as usize).min(self.estimates.len() - 1)]
-    }
-
-    pub(super) fn least_estimate(&self, from_s: f64, to_s: f64) -> f64 {
-        Self::between(&self.estimates, from_s, to_s).iter().copied().fold(f64::INFINITY, f64::min)
-    }
-
-    pub(super) fn mean_estimate(&self, from_s: f64, to_s: f64) -> f64 {
-        let series = Self::between(&self.estimates, from_s, to_s);
-        series.iter().sum::<f64>() / series.len() as f64
-    }
-
-    /// How long after `from_s` the estimate first is as it should be, in seconds.
-    pub(super) fn seconds_until(&self, from_s: f64, is_right: impl Fn(f64) -> bool) -> f64 {
-        let from = (from_s * 10.0) as usize;
-        let place = self.estimates[from..].iter().position(|estimate| is_right(*estimate));
-        place.map_or(f64::INFINITY, |place| place as f64 / 10.0)
-    }
-
-    /// The share of packets lost.
-    pub(super) fn loss(&self, from_s: f64, to_s: f64) -> f64 {
-        let [sent, lost] = [&self.sent_packets, &self.lost_packets].map(|series| Self::sum(series, from_s, to_s));
-        lost / sent.max(1.0)
-    }
-
-    /// The share of bytes sent that were padding.
-    pub(super) fn padding(&self, from_s: f64, to_s: f64) -> f64 {
-        let [padding, media] = [&self.padding_bytes, &self.media_bytes].map(|series| Self::sum(series, from_s, to_s));
-        padding / (padding + media).max(1.0)
-    }
-
-    fn sum(series: &[u64], from_s: f64, to_s: f64) -> f64 {
-        Self::between(series, from_s, to_s).iter().sum::<u64>() as f64
-    }
-
-    pub(super) fn switches(&self, from_s: f64, to_s: f64) -> u64 {
-        Self::between(&self.switches, from_s, to_s).iter().sum()
-    }
-
-    /// What voice packets waited in the bottleneck: mean and 95th percentile, in milliseconds.
-    pub(super) fn waits_ms(&self, from_s: f64, to_s: f64) -> (f64, f64) {
-        let mut waits: Vec<u64> = self.voice_between(from_s, to_s).map(|(_, wait)| wait).collect();
-        waits.sort_unstable();
-        let mean = waits.iter().sum::<u64>() as f64 / waits.len().max(1) as f64;
-        let high = waits.get(waits.len() * 95 / 100).copied().unwrap_or(0) as f64;
-        (mean / 1_000.0, high / 1_000.0)
-    }
-
-    /// The longest time without a voice packet, in milliseconds.
-    pub(super) fn longest_gap_ms(&self, from_s: f64, to_s: f64) -> f64 {
-        let times: Vec<u64> = self.voice_between(from_s, to_s).map(|(at, _)| at).collect();
-        times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0) as f64 / 1_000.0
-    }
-
-    fn voice_between(&self, from_s: f64, to_s: f64) -> impl Iterator<Item = (u64, u64)> + '_ {
-        let [from, to] = [from_s, to_s].map(|seconds| (seconds * 1e6) as u64);
-        self.voice.iter().copied().filter(move |(at, _)| (from..to).contains(at))
-    }
-}
-
-/// Counts in the running tenth of a second.
-fn count(series: &mut [u64], more: u64) {
-    if let Some(last) = series.last_mut() {
-        *last += more;
-    }
-}
-
-/// Transport-wide feedback as a receiver sends it: two-bit vectors, then deltas.
-fn encode(base: u16, statuses: &[Option<i64>]) -> Vec<u8> {
-    let first_us = statuses.iter().flatten().next().copied().unwrap_or(0);
-    let reference = first_us / 64_000;
-    let (mut symbols, mut deltas, mut before) = (Vec::new(), Vec::new(), reference * 256);
-    for status in statuses {
-        let delta = status.map(|us| {
-            let at = us / 250;
-            at - std::mem::replace(&mut before, at)
-        });
-        match delta {
-            None => symbols.push(0u16),
-            Some(delta) => match u8::try_from(delta) {
-                Ok(small) => {
-                    symbols.push(1);
-                    deltas.push(small);
-                }
-                Err(_) => {
-                    symbols.push(2);
-                    let large = delta.clamp(i16::MIN.into(), i16::MAX.into()) as i16;
-                    deltas.extend(large.to_be_bytes());
-                }
-            },
-        }
-    }
-    let chunk =
-        |symbols: &[u16]| (0..7).fold(0b11, |chunk, place| chunk << 2 | symbols.get(place).copied().unwrap_or(0));
-    let mut packet = vec![0x8f, 205, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2];
-    packet.extend(base.to_be_bytes());
-    packet.extend((statuses.len() as u16).to_be_bytes());
-    packet.extend(&((reference & 0xff_ffff) as u32).to_be_bytes()[1..]);
-    packet.push(0);
-    symbols.chunks(7).for_each(|symbols| packet.extend(chunk(symbols).to_be_bytes()));
-    packet.extend(deltas);
-    packet.resize(packet.len().next_multiple_of(4), 0);
-    let words = (packet.len() / 4 - 1) as u16;
-    packet[2..4].copy_from_slice(&words.to_be_bytes());
-    packet
 }
