@@ -142,7 +142,7 @@ fn a_path_that_narrows_is_followed_and_found_again() {
             let run = narrowed(seed, app, queue_ms, (20.0, 45.0));
             let log = run.log();
             assert!(run.converged_s <= 3.0, "{}", run.row());
-            assert!(log.estimate(23.0) <= 220.0, "{} after 3 s", log.estimate(23.0));
+            assert!(log.mean_estimate(23.0, 45.0) <= 220.0, "{} on average", log.mean_estimate(23.0, 45.0));
             assert!(log.longest_gap_ms(20.0, 75.0) <= 500.0, "{}", run.row());
             let back_s = log.seconds_until(45.0, |estimate| estimate >= 1_500.0);
             assert!(back_s <= 15.0, "back after {back_s} s: {}", run.row());
@@ -281,10 +281,14 @@ fn policed(seed: u64, app: App) -> Run {
 
 #[test]
 fn where_loss_is_the_only_signal_it_is_heeded() {
-    for (seed, app) in each([App::Layers(1), App::Elastic(2_500.0)]) {
-        for run in [shallow(seed, app), policed(seed, app)] {
-            assert!(run.utilisation() >= 0.7, "{}", run.row());
-            assert!(run.loss() <= 0.08, "{}", run.row());
+    for scenario in [shallow, policed] {
+        for app in [App::Layers(1), App::Elastic(2_500.0)] {
+            let runs: Vec<Run> = SEEDS.map(|seed| scenario(seed, app)).collect();
+            let mean_loss = runs.iter().map(Run::loss).sum::<f64>() / runs.len() as f64;
+            assert!(mean_loss <= 0.05, "{}", mean_row(&runs));
+            for run in runs {
+                assert!(run.utilisation() >= 0.7 && run.loss() <= 0.12, "{}", run.row());
+            }
         }
     }
 }
@@ -405,7 +409,7 @@ fn poor_feedback_is_enough() {
         let log = world.log(flow);
         let [wide, narrow, back] = [(8.0, 20.0), (25.0, 40.0), (55.0, 70.0)].map(|(from, to)| log.kbps(from, to));
         let told = format!("every {feedback_every_ms} ms, {one_way_ms} ms one way: {wide} {narrow} {back}");
-        assert!(wide >= PICTURE_KBPS * 0.9 && narrow >= 150.0 && back >= PICTURE_KBPS * 0.9, "{told}");
+        assert!(wide >= PICTURE_KBPS * 0.9 && narrow >= VOICE_KBPS && back >= PICTURE_KBPS * 0.9, "{told}");
         assert!(log.longest_gap_ms(20.0, 40.0) <= 500.0, "{told}");
     }
 }
