@@ -1,37 +1,39 @@
-//! Congestion control for what is sent to one receiver: RTP with transport-wide feedback. Sans-IO: packets sent, feedback
-//! and the time go in; an estimate comes out, and when what may go.
+//! Congestion control for what is sent to one receiver: RTP with transport-wide feedback. Sans-IO: packets sent,
+//! feedback and the time go in; an estimate comes out, and when what may go.
 //!
-//! It is Google's congestion control (draft-ietf-rmcat-gcc-02) with three differences, each for a media node, which does
-//! not encode but chooses among layers:
+//! It is Google's congestion control (draft-ietf-rmcat-gcc-02) with four differences, for a media node does not encode
+//! but chooses among layers:
 //!
 //! - What is sent moves in steps and rarely fills the path. So the estimate grows only as far as was tested by what
-//!   arrived, and [`probe`] finds the rest, up to what is desired and no further.
-//! - Besides the slope of delay its height counts ([`queue`]): a queue that is full has no slope.
-//! - Loss is judged by how it changes with the rate ([`loss`]), not by its share: a radio link that loses one packet in ten
-//!   carries pictures all the same.
+//!   arrived, and `probe` finds the rest, up to what is desired and no further.
+//! - Besides the slope of delay its height counts (`queue`): a queue that is full has no slope.
+//! - Loss is judged by how it changes with the rate (`loss`), not by its share: a radio link that loses one packet in
+//!   ten carries pictures all the same.
+//! - What a probe does to delay and loss is kept apart from what the media do to them.
 //!
-//! | module       | job                                                                                      |
-//! |--------------|------------------------------------------------------------------------------------------|
-//! | [`history`]  | what was sent, numbered, until feedback says what became of it                             |
-//! | [`feedback`] | the wire format of feedback, and the receiver's clock                                      |
-//! | [`arrival`]  | groups of packets sent together, and how much later one comes than the one before          |
-//! | [`trend`]    | whether delay grows                                                                      |
-//! | [`queue`]    | how long packets wait                                                                    |
-//! | [`acked`]    | how much arrives                                                                         |
-//! | [`rate`]     | the delay-based rate: additive increase, multiplicative decrease                           |
-//! | [`loss`]     | the loss-based bound                                                                     |
-//! | [`probe`]    | padding that finds out what a path carries beyond what is sent                             |
-//! | [`pacer`]    | when a packet may go                                                                     |
+//! | module     | job                                                                               |
+//! |------------|-----------------------------------------------------------------------------------|
+//! | `history`  | what was sent, numbered, until feedback says what became of it                    |
+//! | `feedback` | the wire format of feedback, and the receiver's clock                             |
+//! | `arrival`  | groups of packets sent together, and how much later one comes than the one before |
+//! | `trend`    | whether delay grows                                                               |
+//! | `queue`    | how long packets wait                                                             |
+//! | `acked`    | how much arrives                                                                  |
+//! | `rate`     | the delay-based rate: additive increase, multiplicative decrease                  |
+//! | `loss`     | the loss-based bound                                                              |
+//! | `probe`    | padding that finds out what a path carries beyond what is sent                    |
+//! | `pacer`    | when a packet may go                                                              |
 //!
-//! How it is driven: [`Controller::next`] says what may go, [`Controller::sent`] numbers what went, [`Controller::feedback`]
-//! takes what the receiver says, after which `next` is asked again; [`Controller::needs`] says what to look for, and
-//! nothing is looked for before. What waits, waits with the caller; here is no queue.
+//! How it is driven: [`Controller::next`] says what may go, [`Controller::sent`] numbers what went,
+//! [`Controller::feedback`] takes what the receiver says, after which `next` is asked again; [`Controller::needs`] says
+//! what to look for, and nothing is looked for before. What waits, waits with the caller; here is no queue.
 //!
-//! Rates are in kbit/s and count what the caller counts: best everything from the IP header on, since that is what a path
-//! carries. Times inside are microseconds since the controller was made, or on the receiver's clock (`arrived_us`).
+//! Rates are in kbit/s and count what the caller counts: best everything from the IP header on, since that is what a
+//! path carries. Times inside are microseconds since the controller was made, or on the receiver's clock
+//! (`arrived_us`).
 //!
-//! Cost: constant per packet sent, amortised constant per packet reported; no allocation once the history has reached its
-//! size. Memory: 2 KiB, and 16 to 32 bytes for each packet of the last three seconds, at most 64 KiB.
+//! Cost: constant per packet sent, amortised constant per packet reported; no allocation once the history has reached
+//! its size. Memory: 2 KiB, and 16 to 32 bytes for each packet of the last three seconds, at most 64 KiB.
 
 mod acked;
 mod arrival;
@@ -82,8 +84,8 @@ const FAR_LESS: f64 = 0.5;
 const RTT_SMOOTHING: f64 = 0.2;
 /// Weight of a new deviation in the jitter (as in RFC 3550 section 6.4.1).
 const JITTER_SMOOTHING: f64 = 1.0 / 16.0;
-/// Feedback comes ten to twenty times a second. One that is missing is nothing, a path that is silent for so long may be
-/// dead: then the estimate falls, each time by as much.
+/// Feedback comes ten to twenty times a second. One that is missing is nothing, a path that is silent for so long may
+/// be dead: then the estimate falls, each time by as much.
 const SILENCE_US: i64 = 1_500_000;
 const SILENCE_STEP_US: i64 = 500_000;
 const SILENCE_DECREASE: f64 = 0.8;
@@ -187,8 +189,9 @@ impl Controller {
         self.estimate() as u32
     }
 
-    /// What could be used, and what it takes to send the next picture that is paused (0: none is), in kbit/s without any
-    /// margin. No more than that, with a margin, is probed for; so nothing before this is called, or while both are 0.
+    /// What could be used, and what it takes to send the next picture that is paused (0: none is), in kbit/s without
+    /// any margin. No more than that, with a margin, is probed for; so nothing before this is called, or while both are
+    /// 0.
     pub fn needs(&mut self, desired_kbps: u32, minimum_kbps: u32, now: Instant) {
         self.prober.needs(desired_kbps, minimum_kbps);
         self.follow(self.us(now));
@@ -263,8 +266,8 @@ impl Controller {
         self.follow(now_us);
     }
 
-    /// When something is to be done though nothing happens: a probe ([`next`](Self::next)) or the verdict on a path that is
-    /// silent ([`tick`](Self::tick)). Changes with each call that changes anything.
+    /// When something is to be done though nothing happens: a probe ([`next`](Self::next)) or the verdict on a path
+    /// that is silent ([`tick`](Self::tick)). Changes with each call that changes anything.
     pub fn wake_at(&self) -> Option<Instant> {
         let begins_us = self.prober.next_us(self.estimate()).filter(|_| self.is_calm());
         let probe_us = self.prober.due().map(|(due_us, _)| due_us).or(begins_us);
