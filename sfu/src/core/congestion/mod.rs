@@ -74,8 +74,10 @@ const LEAST_WAIT_MS: f64 = 10.0;
 const LONG_WAIT_MS: f64 = 40.0;
 /// What it takes beyond a round trip to see the effect of a change (draft-ietf-rmcat-gcc-02 section 5.5).
 const RESPONSE_US: i64 = 100_000;
-/// A flow that sends less than this share of its rate does not hold up a queue by it.
+/// A flow that sends less than this share of its rate does not hold up a queue by it, nor does one that has sent no
+/// picture for so long: a voice is sent in any case, and what it meets with says nothing of what pictures would.
 const USED: f64 = 0.5;
+const NO_PICTURE_US: i64 = 1_000_000;
 /// How far the delay-based rate may be above a bound that loss has proven.
 const BEYOND_BOUND: f64 = 1.2;
 /// A probe that shows less than this share of the estimate refutes it; somewhat less may be jitter.
@@ -153,6 +155,8 @@ pub struct Controller {
     rtt_us: Option<f64>,
     /// Mean deviation of delay from one group of packets to the next.
     jitter_us: f64,
+    /// When a picture waited last.
+    picture_us: Option<i64>,
     /// The last feedback showed overuse.
     was_overused: bool,
     /// Since when packets have been sent that nothing is known of.
@@ -177,6 +181,7 @@ impl Controller {
             pacer: Pacer::new(0),
             rtt_us: None,
             jitter_us: 0.0,
+            picture_us: None,
             was_overused: false,
             unanswered_us: None,
         };
@@ -203,6 +208,9 @@ impl Controller {
         let now_us = self.us(now);
         if self.is_calm() {
             self.prober.begin_if_due(self.estimate(), self.jitter_us, now_us);
+        }
+        if waiting.video {
+            self.picture_us = Some(now_us);
         }
         if waiting.audio {
             return Next::Audio;
@@ -365,8 +373,8 @@ impl Controller {
         if stands {
             self.queue.cut(now_us);
         }
-        // A queue that only stands is not the doing of a flow that sends far less than it might.
-        let is_used = grows || lately > self.rate.kbps() * USED;
+        let has_pictures = self.picture_us.is_some_and(|at_us| now_us - at_us < NO_PICTURE_US);
+        let is_used = has_pictures && (grows || lately > self.rate.kbps() * USED);
         let carried = if grows { lately } else { lately.min(arriving) };
         if is_sure && is_used && self.rate.overused(carried, wait_ms, response_us, now_us) {
             self.prober.fell(self.estimate(), now_us);

@@ -204,6 +204,23 @@ fn jitter_does_not_collapse_the_estimate() {
     }
 }
 
+/// A room that only listens, on a rough path that others use too; then somebody shares a picture.
+#[test]
+fn a_voice_alone_does_not_wear_the_estimate_down() {
+    for seed in SEEDS {
+        let mut world = World::new(Path { jitter_ms: 30.0, ..Path::of(3_000.0) }, seed);
+        let flow = world.media(App::Voice);
+        let competitor = world.greedy();
+        world.run_until(60.0);
+        world.stop(competitor);
+        assert!(world.log(flow).estimate(60.0) >= 250.0, "{}", world.log(flow).estimate(60.0));
+        world.set_app(flow, App::Layers(1));
+        world.run_until(80.0);
+        let found_s = world.log(flow).seconds_until(60.0, |estimate| estimate >= BEST_LAYER_ESTIMATE);
+        assert!(found_s <= 12.0, "{found_s}");
+    }
+}
+
 fn two_share(seed: u64, second_at_s: f64) -> Run {
     let mut world = World::new(Path::of(3_000.0), seed);
     let first = world.media(App::Elastic(5_000.0));
@@ -263,7 +280,8 @@ fn cross_traffic_comes_and_goes() {
     for (seed, queue_ms) in each([50.0, 300.0]) {
         let run = greedy_competitor(seed, queue_ms);
         assert!(run.kbps() >= 150.0, "not starved: {}", run.row());
-        assert!(run.converged_s <= 15.0, "{}", run.row());
+        // What did not hold is not sought again for 20 s.
+        assert!(run.converged_s <= 22.0, "{}", run.row());
     }
 }
 
