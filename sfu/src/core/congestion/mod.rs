@@ -125,7 +125,8 @@ pub enum Next {
     Audio,
     /// The picture that waits.
     Video,
-    /// Padding of about this size.
+    /// Padding of about this size, as retransmissions or empty packets; one packet, the next is asked for in time. Who
+    /// cannot pad has no [needs](Controller::needs).
     Padding {
         /// With all headers.
         bytes: u32,
