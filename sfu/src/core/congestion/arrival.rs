@@ -2,8 +2,8 @@
 
 /// Packets sent within this are one group (draft-ietf-rmcat-gcc-02 section 5.1).
 const GROUP_US: i64 = 5_000;
-/// Packets that waited somewhere and were let go together arrive within [`GROUP_US`] of each other; but a queue that never
-/// empties must not become one endless group.
+/// Packets that waited somewhere and were let go together arrive within [`GROUP_US`] of each other; but a queue that
+/// never empties must not become one endless group.
 const LONGEST_GROUP_US: i64 = 100_000;
 
 /// When a packet was sent, on this node's clock, and when it arrived, on the receiver's, both in microseconds.

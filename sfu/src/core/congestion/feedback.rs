@@ -1,5 +1,5 @@
-//! What a receiver says of each packet: transport-wide feedback, as in draft-holmer-rmcat-transport-wide-cc-extensions-01
-//! section 3.1. Read in place; nothing is allocated.
+//! What a receiver says of each packet: transport-wide feedback, as in
+//! draft-holmer-rmcat-transport-wide-cc-extensions-01 section 3.1. Read in place; nothing is allocated.
 
 use super::history::{MOST_PACKETS, TransportSequence};
 
@@ -31,7 +31,8 @@ pub(super) struct Status {
     pub(super) after_reference_us: Option<i64>,
 }
 
-/// The feedback messages in a (decrypted) compound RTCP packet; what else is in it, and what is malformed, is passed over.
+/// The feedback messages in a (decrypted) compound RTCP packet; what else is in it, and what is malformed, is passed
+/// over.
 pub fn in_compound(mut rtcp: &[u8]) -> impl Iterator<Item = Feedback<'_>> {
     std::iter::from_fn(move || {
         while let [_, _, high, low, ..] = rtcp {
@@ -48,7 +49,7 @@ pub fn in_compound(mut rtcp: &[u8]) -> impl Iterator<Item = Feedback<'_>> {
 
 impl<'a> Feedback<'a> {
     /// One RTCP packet, header included. None if it is something else or malformed, or speaks of more packets than
-    /// [`MOST_PACKETS`], of which most could not be known any more.
+    /// `MOST_PACKETS`, of which most could not be known any more.
     pub fn parse(packet: &'a [u8]) -> Option<Self> {
         let (header, body) = packet.split_at_checked(HEADER_BYTES)?;
         let is_feedback = header[0] & 0xdf == 0x80 | FORMAT && header[1] == PACKET_TYPE;
@@ -118,7 +119,8 @@ impl Symbol {
     }
 }
 
-/// The symbols of run-length chunks (section 3.1.3) and of vector chunks (3.1.4), until the chunks end or make no sense.
+/// The symbols of run-length chunks (section 3.1.3) and of vector chunks (3.1.4), until the chunks end or make no
+/// sense.
 struct Symbols<'a> {
     /// What follows the current chunk.
     rest: &'a [u8],
@@ -149,8 +151,8 @@ impl Iterator for Symbols<'_> {
     }
 }
 
-/// Unwrapped reference times stay within this (two thousand years), whatever a receiver says: what is reckoned with them
-/// cannot overflow.
+/// Unwrapped reference times stay within this (two thousand years), whatever a receiver says: what is reckoned with
+/// them cannot overflow.
 const MOST_REFERENCE: i64 = 1 << 40;
 
 /// The receiver's clock, of which feedback carries 24 bits: they wrap after twelve days.
@@ -254,7 +256,8 @@ mod tests {
 
         #[test]
         fn rubbish_behind_a_valid_header_never_panics(
-            base: u16, count in 0u16..5_000, reference in 0u32..0x100_0000, body in prop::collection::vec(any::<u8>(), 0..80),
+            base: u16, count in 0u16..5_000, reference in 0u32..0x100_0000,
+            body in prop::collection::vec(any::<u8>(), 0..80),
         ) {
             let packet = message(base, count, reference, &body);
             if let Some(feedback) = Feedback::parse(&packet) {

@@ -8,12 +8,13 @@ use super::probe::Part;
 pub(super) const MOST_PACKETS: usize = 4_096;
 /// How long a packet is remembered: feedback that takes longer says nothing about now.
 const KEPT_US: i64 = 3_000_000;
-/// A packet reported missing is given up once another that was sent this much later has arrived: reordering within it is
-/// no loss.
+/// A packet reported missing is given up once another that was sent this much later has arrived: reordering within it
+/// is no loss.
 const REORDERING_US: i64 = 40_000;
 
 /// The number that each packet of a transport carries in its header extension
-/// (draft-holmer-rmcat-transport-wide-cc-extensions-01 section 2). One count per transport, whatever streams it carries.
+/// (draft-holmer-rmcat-transport-wide-cc-extensions-01 section 2). One count per transport, whatever streams it
+/// carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TransportSequence(pub u16);
 
@@ -87,8 +88,8 @@ impl History {
         }
     }
 
-    /// The next packet of which it is settled whether it was lost, each once and in order. Those that no feedback spoke of
-    /// are passed over; one that arrives after it was given up stays lost, since it came too late for a picture.
+    /// The next packet of which it is settled whether it was lost, each once and in order. Those that no feedback spoke
+    /// of are passed over; one that arrives after it was given up stays lost, since it came too late for a picture.
     pub(super) fn settle(&mut self) -> Option<(Sent, bool)> {
         let newest_us = self.newest_arrived_us?;
         self.settled = self.settled.max(self.first);

@@ -9,12 +9,13 @@
 //! delivered share at rate r = (1 - inherent) * min(1, capacity / r)
 //! ```
 //!
-//! and the likeliest of a few capacities is taken. Where one rate alone was tried both parts explain it equally well; then
-//! it is held for the less surprising that the inherent loss is what it was, and none is believed that was not seen at a
-//! lower rate. So loss that is new leads to a cut, and that cut is the experiment that decides: if loss stays at the lower
-//! rate, it was inherent, and the cut is taken back.
+//! and the likeliest of a few capacities is taken. Where one rate alone was tried both parts explain it equally well;
+//! then it is held for the less surprising that the inherent loss is what it was, and none is believed that was not
+//! seen at a lower rate. So loss that is new leads to a cut, and that cut is the experiment that decides: if loss stays
+//! at the lower rate, it was inherent, and the cut is taken back.
 //!
-//! Cost: constant per packet; per period a few hundred logarithms while there is loss to be explained, otherwise next to none.
+//! Cost: constant per packet; per period a few hundred logarithms while there is loss to be explained, otherwise next
+//! to none.
 
 /// A period is at least this long and has at least so many packets: one lost of fewer would be too large a share.
 const PERIOD_US: i64 = 250_000;
@@ -31,8 +32,8 @@ const STANDARD_DEVIATIONS: f64 = 3.0;
 const LEAST_INHERENT: f64 = 0.02;
 /// Loss by this much above all that was seen at such a rate shows that the path is not the one it was.
 const CHANGE: f64 = 0.1;
-/// How surprising it is (in nats) that the inherent loss is e times [`UNREMARKABLE`] more than it was: the first few percent
-/// most of all, since a rate just above a policer's loses as much.
+/// How surprising it is (in nats) that the inherent loss is e times [`UNREMARKABLE`] more than it was: the first few
+/// percent most of all, since a rate just above a policer's loses as much.
 const SURPRISE_OF_LOSS: f64 = 3.0;
 /// How surprising it is (in nats) that the capacity is less than what was sent, and that it is an e-th of that.
 const SURPRISE_OF_LIMIT: f64 = 1.0;
@@ -137,8 +138,8 @@ impl Loss {
         open.lost += u32::from(is_lost);
     }
 
-    /// A probe of so many packets, of which so many were lost, showed that the path carries `kbps`. If that is beyond the bound,
-    /// what led to the bound was of another path.
+    /// A probe of so many packets, of which so many were lost, showed that the path carries `kbps`. If that is beyond
+    /// the bound, what led to the bound was of another path.
     pub(super) fn found(&mut self, kbps: f64, packets: u32, lost: u32) {
         if self.capacity_kbps.is_some_and(|capacity| capacity < kbps) {
             (self.capacity_kbps, self.stood, self.filled) = (None, 0, 0);
@@ -235,7 +236,8 @@ impl Loss {
         UNREMARKABLE.max(chance(self.inherent, packets))
     }
 
-    /// Loss is taken for inherent only as far as it was known before or seen at a rate distinctly lower than the highest.
+    /// Loss is taken for inherent only as far as it was known before or seen at a rate distinctly lower than the
+    /// highest.
     fn believable(&self) -> f64 {
         let regular = self.weighted().filter(|(_, period)| !period.is_probe);
         let most_kbps = regular.clone().map(|(_, period)| period.kbps).fold(0.0, f64::max);
@@ -243,7 +245,8 @@ impl Loss {
         (self.inherent + self.unremarkable()).max(loss_of(lower))
     }
 
-    /// The inherent loss that makes up with `capacity_kbps` for what was delivered, and how likely and surprising that is.
+    /// The inherent loss that makes up with `capacity_kbps` for what was delivered, and how likely and surprising that
+    /// is.
     fn explain(&self, capacity_kbps: f64, most_inherent: f64) -> Explanation {
         let share = |period: &Period| (capacity_kbps / period.kbps).min(1.0);
         let (delivered, deliverable) =
@@ -281,8 +284,8 @@ fn chance(inherent: f64, packets: f64) -> f64 {
 mod tests {
     use super::*;
 
-    /// A path that loses `inherent` percent of all and everything above `capacity_kbps`, for `seconds`; the sender sends
-    /// what it wants to, or the bound. Returns the least and the last rate sent.
+    /// A path that loses `inherent` percent of all and everything above `capacity_kbps`, for `seconds`; the sender
+    /// sends what it wants to, or the bound. Returns the least and the last rate sent.
     fn run(
         loss: &mut Loss,
         from_s: i64,

@@ -1,37 +1,39 @@
-//! Congestion control for what is sent to one receiver: RTP with transport-wide feedback. Sans-IO: packets sent, feedback
-//! and the time go in; an estimate comes out, and when what may go.
+//! Congestion control for what is sent to one receiver: RTP with transport-wide feedback. Sans-IO: packets sent,
+//! feedback and the time go in; an estimate comes out, and when what may go.
 //!
-//! It is Google's congestion control (draft-ietf-rmcat-gcc-02) with three differences, each for a media node, which does
-//! not encode but chooses among layers:
+//! It is Google's congestion control (draft-ietf-rmcat-gcc-02) with four differences, for a media node does not encode
+//! but chooses among layers:
 //!
 //! - What is sent moves in steps and rarely fills the path. So the estimate grows only as far as was tested by what
-//!   arrived, and [`probe`] finds the rest, up to what is desired and no further.
-//! - Besides the slope of delay its height counts ([`queue`]): a queue that is full has no slope.
-//! - Loss is judged by how it changes with the rate ([`loss`]), not by its share: a radio link that loses one packet in ten
-//!   carries pictures all the same.
+//!   arrived, and `probe` finds the rest, up to what is desired and no further.
+//! - Besides the slope of delay its height counts (`queue`): a queue that is full has no slope.
+//! - Loss is judged by how it changes with the rate (`loss`), not by its share: a radio link that loses one packet in
+//!   ten carries pictures all the same.
+//! - What a probe does to delay and loss is kept apart from what the media do to them.
 //!
-//! | module       | job                                                                                      |
-//! |--------------|------------------------------------------------------------------------------------------|
-//! | [`history`]  | what was sent, numbered, until feedback says what became of it                             |
-//! | [`feedback`] | the wire format of feedback, and the receiver's clock                                      |
-//! | [`arrival`]  | groups of packets sent together, and how much later one comes than the one before          |
-//! | [`trend`]    | whether delay grows                                                                      |
-//! | [`queue`]    | how long packets wait                                                                    |
-//! | [`acked`]    | how much arrives                                                                         |
-//! | [`rate`]     | the delay-based rate: additive increase, multiplicative decrease                           |
-//! | [`loss`]     | the loss-based bound                                                                     |
-//! | [`probe`]    | padding that finds out what a path carries beyond what is sent                             |
-//! | [`pacer`]    | when a packet may go                                                                     |
+//! | module     | job                                                                               |
+//! |------------|-----------------------------------------------------------------------------------|
+//! | `history`  | what was sent, numbered, until feedback says what became of it                    |
+//! | `feedback` | the wire format of feedback, and the receiver's clock                             |
+//! | `arrival`  | groups of packets sent together, and how much later one comes than the one before |
+//! | `trend`    | whether delay grows                                                               |
+//! | `queue`    | how long packets wait                                                             |
+//! | `acked`    | how much arrives                                                                  |
+//! | `rate`     | the delay-based rate: additive increase, multiplicative decrease                  |
+//! | `loss`     | the loss-based bound                                                              |
+//! | `probe`    | padding that finds out what a path carries beyond what is sent                    |
+//! | `pacer`    | when a packet may go                                                              |
 //!
-//! How it is driven: [`Controller::next`] says what may go, [`Controller::sent`] numbers what went, [`Controller::feedback`]
-//! takes what the receiver says, after which `next` is asked again; [`Controller::needs`] says what to look for, and
-//! nothing is looked for before. What waits, waits with the caller; here is no queue.
+//! How it is driven: [`Controller::next`] says what may go, [`Controller::sent`] numbers what went,
+//! [`Controller::feedback`] takes what the receiver says, after which `next` is asked again; [`Controller::needs`] says
+//! what to look for, and nothing is looked for before. What waits, waits with the caller; here is no queue.
 //!
-//! Rates are in kbit/s and count what the caller counts: best everything from the IP header on, since that is what a path
-//! carries. Times inside are microseconds since the controller was made, or on the receiver's clock (`arrived_us`).
+//! Rates are in kbit/s and count what the caller counts: best everything from the IP header on, since that is what a
+//! path carries. Times inside are microseconds since the controller was made, or on the receiver's clock
+//! (`arrived_us`).
 //!
-//! Cost: constant per packet sent, amortised constant per packet reported; no allocation once the history has reached its
-//! size. Memory: 2 KiB, and 16 to 32 bytes for each packet of the last three seconds, at most 64 KiB.
+//! Cost: constant per packet sent, amortised constant per packet reported; no allocation once the history has reached
+//! its size. Memory: 2 KiB, and 16 to 32 bytes for each packet of the last three seconds, at most 64 KiB.
 
 mod acked;
 mod arrival;
@@ -72,8 +74,10 @@ const LEAST_WAIT_MS: f64 = 10.0;
 const LONG_WAIT_MS: f64 = 40.0;
 /// What it takes beyond a round trip to see the effect of a change (draft-ietf-rmcat-gcc-02 section 5.5).
 const RESPONSE_US: i64 = 100_000;
-/// A flow that sends less than this share of its rate does not hold up a queue by it.
+/// A flow that sends less than this share of its rate does not hold up a queue by it, nor does one that has sent no
+/// picture for so long: a voice is sent in any case, and what it meets with says nothing of what pictures would.
 const USED: f64 = 0.5;
+const NO_PICTURE_US: i64 = 1_000_000;
 /// How far the delay-based rate may be above a bound that loss has proven.
 const BEYOND_BOUND: f64 = 1.2;
 /// A probe that shows less than this share of the estimate refutes it; somewhat less may be jitter.
@@ -82,8 +86,8 @@ const FAR_LESS: f64 = 0.5;
 const RTT_SMOOTHING: f64 = 0.2;
 /// Weight of a new deviation in the jitter (as in RFC 3550 section 6.4.1).
 const JITTER_SMOOTHING: f64 = 1.0 / 16.0;
-/// Feedback comes ten to twenty times a second. One that is missing is nothing, a path that is silent for so long may be
-/// dead: then the estimate falls, each time by as much.
+/// Feedback comes ten to twenty times a second. One that is missing is nothing, a path that is silent for so long may
+/// be dead: then the estimate falls, each time by as much.
 const SILENCE_US: i64 = 1_500_000;
 const SILENCE_STEP_US: i64 = 500_000;
 const SILENCE_DECREASE: f64 = 0.8;
@@ -121,7 +125,8 @@ pub enum Next {
     Audio,
     /// The picture that waits.
     Video,
-    /// Padding of about this size.
+    /// Padding of about this size, as retransmissions or empty packets; one packet, the next is asked for in time. Who
+    /// cannot pad has no [needs](Controller::needs).
     Padding {
         /// With all headers.
         bytes: u32,
@@ -151,6 +156,8 @@ pub struct Controller {
     rtt_us: Option<f64>,
     /// Mean deviation of delay from one group of packets to the next.
     jitter_us: f64,
+    /// When a picture waited last.
+    picture_us: Option<i64>,
     /// The last feedback showed overuse.
     was_overused: bool,
     /// Since when packets have been sent that nothing is known of.
@@ -175,6 +182,7 @@ impl Controller {
             pacer: Pacer::new(0),
             rtt_us: None,
             jitter_us: 0.0,
+            picture_us: None,
             was_overused: false,
             unanswered_us: None,
         };
@@ -187,8 +195,9 @@ impl Controller {
         self.estimate() as u32
     }
 
-    /// What could be used, and what it takes to send the next picture that is paused (0: none is), in kbit/s without any
-    /// margin. No more than that, with a margin, is probed for; so nothing before this is called, or while both are 0.
+    /// What could be used, and what it takes to send the next picture that is paused (0: none is), in kbit/s without
+    /// any margin. No more than that, with a margin, is probed for; so nothing before this is called, or while both are
+    /// 0.
     pub fn needs(&mut self, desired_kbps: u32, minimum_kbps: u32, now: Instant) {
         self.prober.needs(desired_kbps, minimum_kbps);
         self.follow(self.us(now));
@@ -200,6 +209,9 @@ impl Controller {
         let now_us = self.us(now);
         if self.is_calm() {
             self.prober.begin_if_due(self.estimate(), self.jitter_us, now_us);
+        }
+        if waiting.video {
+            self.picture_us = Some(now_us);
         }
         if waiting.audio {
             return Next::Audio;
@@ -263,8 +275,8 @@ impl Controller {
         self.follow(now_us);
     }
 
-    /// When something is to be done though nothing happens: a probe ([`next`](Self::next)) or the verdict on a path that is
-    /// silent ([`tick`](Self::tick)). Changes with each call that changes anything.
+    /// When something is to be done though nothing happens: a probe ([`next`](Self::next)) or the verdict on a path
+    /// that is silent ([`tick`](Self::tick)). Changes with each call that changes anything.
     pub fn wake_at(&self) -> Option<Instant> {
         let begins_us = self.prober.next_us(self.estimate()).filter(|_| self.is_calm());
         let probe_us = self.prober.due().map(|(due_us, _)| due_us).or(begins_us);
@@ -362,8 +374,8 @@ impl Controller {
         if stands {
             self.queue.cut(now_us);
         }
-        // A queue that only stands is not the doing of a flow that sends far less than it might.
-        let is_used = grows || lately > self.rate.kbps() * USED;
+        let has_pictures = self.picture_us.is_some_and(|at_us| now_us - at_us < NO_PICTURE_US);
+        let is_used = has_pictures && (grows || lately > self.rate.kbps() * USED);
         let carried = if grows { lately } else { lately.min(arriving) };
         if is_sure && is_used && self.rate.overused(carried, wait_ms, response_us, now_us) {
             self.prober.fell(self.estimate(), now_us);

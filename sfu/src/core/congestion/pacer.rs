@@ -2,15 +2,16 @@
 //!
 //! Nothing waits here. The caller keeps what waits, and asks; a voice is never held back, only counted.
 
-/// Pictures leave at this multiple of the estimate: a frame is spread over most of its time, since the queue of a narrow path
-/// may be short, and then bursts are what is lost. It is no more than the path carries, so nothing would come sooner.
+/// Pictures leave at this multiple of the estimate: a frame is spread over most of its time, since the queue of a
+/// narrow path may be short, and then bursts are what is lost. It is no more than the path carries, so nothing would
+/// come sooner.
 const NARROW_PACE: f64 = 1.25;
 /// The same where the path carries all that is desired: a keyframe is soon through.
 const AMPLE_PACE: f64 = 2.0;
 /// A burst is at most this long at the pace, ...
 const BURST_S: f64 = 0.002;
-/// ... or one frame at the estimate (of 30 a second) where the path carries all that is desired: then bursts are no danger,
-/// and what leaves together costs one system call (UDP GSO).
+/// ... or one frame at the estimate (of 30 a second) where the path carries all that is desired: then bursts are no
+/// danger, and what leaves together costs one system call (UDP GSO).
 const FRAME_S: f64 = 1.0 / 30.0;
 
 /// The bucket.

@@ -1,22 +1,23 @@
 //! Finding out by padding what a path carries beyond what is sent: when to try, how much, and what came of it.
 //!
 //! A media node sends what the layers of its pictures take, in steps, so most of the time the path is not full and says
-//! nothing of what it could carry. A probe is a short cluster of packets at a higher rate: media where it waits, padding
-//! between. If the cluster arrives as fast as it was sent, the path carries its rate; if it arrives spread out, the rate
-//! of its arrival is what the path carries.
+//! nothing of what it could carry. A probe is a short cluster of packets at a higher rate: media where it waits,
+//! padding between. If the cluster arrives as fast as it was sent, the path carries its rate; if it arrives spread out,
+//! the rate of its arrival is what the path carries.
 
 use super::arrival::Arrival;
 
-/// This multiple of what is needed is sought: a layer is only taken where there is room to spare (85 % in `allocation`).
+/// This multiple of what is needed is sought: a layer is only taken where there is room to spare (85 % in
+/// `allocation`).
 const MARGIN: f64 = 1.25;
-/// The first probe goes to this multiple of the first estimate, those after one that got through to this multiple of the
-/// estimate then, and those that only look whether a full path has opened to this.
+/// The first probe goes to this multiple of the first estimate, those after one that got through to this multiple of
+/// the estimate then, and those that only look whether a full path has opened to this.
 const FIRST_STEP: f64 = 3.0;
 const STEP: f64 = 2.0;
 const LOOK: f64 = 1.5;
-/// A cluster takes this long and, lest jitter be taken for spread, this multiple of what jitter is unusual, within a bound. It
-/// has at least so many packets, and padding is of this size: so that the burst stays short where the path turns out to
-/// be narrow (at 250 kbit/s 1,300 bytes) and its length can be measured where it is wide.
+/// A cluster takes this long and, lest jitter be taken for spread, this multiple of what jitter is unusual, within a
+/// bound. It has at least so many packets, and padding is of this size: so that the burst stays short where the path
+/// turns out to be narrow (at 250 kbit/s 1,300 bytes) and its length can be measured where it is wide.
 const CLUSTER_US: f64 = 40_000.0;
 const CLUSTER_JITTERS: f64 = 8.0;
 const USUAL_JITTER_US: f64 = 4_000.0;
@@ -39,18 +40,18 @@ const FOUND: f64 = 1.1;
 const BESIDE_US: i64 = 300_000;
 /// Feedback on a cluster that takes longer is not waited for.
 const PATIENCE_US: i64 = 1_500_000;
-/// Between probes; doubles with each one in vain. Even at the longest, a path that opens is found within it; sooner where
-/// a picture is paused.
+/// Between probes; doubles with each one in vain. Even at the longest, a path that opens is found within it; sooner
+/// where a picture is paused.
 const FIRST_INTERVAL_US: i64 = 3_000_000;
 const LONGEST_INTERVAL_US: i64 = 10_000_000;
 const LONGEST_PAUSED_INTERVAL_US: i64 = 6_000_000;
-/// What was found and lost again within this, but for this share of it, did not hold: a policer lets a burst through, or a
-/// competitor took it. Then the next probe waits for so long, lest the picture change back and forth.
+/// What was found and lost again within this, but for this share of it, did not hold: a policer lets a burst through,
+/// or a competitor took it. Then the next probe waits for so long, lest the picture change back and forth.
 const HELD_US: i64 = 5_000_000;
 const HELD: f64 = 0.75;
 const DOUBT_US: i64 = 20_000_000;
 /// Neither wishes that change nor feedback that is lost make probes follow each other faster than this.
-const LEAST_INTERVAL_US: i64 = 500_000;
+const LEAST_INTERVAL_US: i64 = 1_000_000;
 
 /// Which cluster a packet was part of; wraps around, as no more than one is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +64,8 @@ pub(super) enum Part {
     None,
     /// It is part of one.
     Of(ClusterId),
-    /// It was sent shortly after one of which nothing was known yet: if it waits or is lost, that may be the probe's doing.
+    /// It was sent shortly after one of which nothing was known yet: if it waits or is lost, that may be the probe's
+    /// doing.
     Beside,
 }
 
@@ -182,7 +184,8 @@ impl Prober {
         }
     }
 
-    /// What is to be found, in kbit/s: enough for all that is shown, and enough for the next paused picture (0: none is).
+    /// What is to be found, in kbit/s: enough for all that is shown, and enough for the next paused picture (0: none
+    /// is).
     pub(super) fn needs(&mut self, desired_kbps: u32, minimum_kbps: u32) {
         let [desired, minimum] = [desired_kbps, minimum_kbps].map(|kbps| f64::from(kbps) * MARGIN);
         // A path that the last probe filled does not carry more because more is desired.
@@ -283,7 +286,9 @@ impl Prober {
         if !all_told && now_us - last_sent_us < PATIENCE_US {
             return None;
         }
-        let outcome = cluster.outcome(view.inherent_loss);
+        let mut outcome = cluster.outcome(view.inherent_loss);
+        // Of one that was not waited for to the end, the part that came says little.
+        outcome.carries_kbps = outcome.carries_kbps.filter(|_| all_told);
         self.phase = Phase::Resting;
         (self.concluded_us, self.was_filled) = (Some(now_us), outcome.was_filled);
         let found_kbps = outcome.carries_kbps.filter(|kbps| *kbps > view.estimate_kbps * FOUND && !outcome.was_filled);

@@ -1,5 +1,5 @@
-//! How long packets wait on the way: one-way delay above the least one seen. The slope of delay (see `trend`) is blind to a
-//! queue that is full and stays so; this is not.
+//! How long packets wait on the way: one-way delay above the least one seen. The slope of delay (see `trend`) is blind
+//! to a queue that is full and stays so; this is not.
 
 use super::arrival::Arrival;
 
@@ -10,8 +10,8 @@ const BASE_US: i64 = 10_000_000;
 const STANDING_MS: f64 = 80.0;
 /// A wait below this, in milliseconds, is no queue to speak of: it may be added to by a probe.
 const CALM_MS: f64 = 30.0;
-/// A queue of one's own making shortens after a cut, as soon as what stood in it before has come through. One that has not
-/// shortened by a third after this and twice its length is somebody else's, or the route grew longer: ...
+/// A queue of one's own making shortens after a cut, as soon as what stood in it before has come through. One that has
+/// not shortened by a third after this and twice its length is somebody else's, or the route grew longer: ...
 const PATIENCE_US: i64 = 3_000_000;
 const NOT_SHORTER: f64 = 0.67;
 /// ... then this multiple of it is borne, for so long.
@@ -96,8 +96,8 @@ impl Queue {
         self.wait_ms < CALM_MS
     }
 
-    /// The rate was cut while a queue stood. If that does not help, the queue is borne, or a competitor that fills queues
-    /// would drive this flow to nothing.
+    /// The rate was cut while a queue stood. If that does not help, the queue is borne, or a competitor that fills
+    /// queues would drive this flow to nothing.
     pub(super) fn cut(&mut self, now_us: i64) {
         let (since_us, longest_ms) = self.cut_since.unwrap_or((now_us, self.wait_ms));
         let longest_ms = longest_ms.max(self.wait_ms);

@@ -10,8 +10,9 @@ const DRAIN_MS: f64 = 1_000.0;
 const LEAST_DECREASE: f64 = 0.5;
 /// Growth per second while nothing is known of the capacity.
 const GROWTH_PER_SECOND: f64 = 0.08;
-/// Near the capacity: one packet of 1,500 bytes more, in kbit, for each time that it takes to see what comes of it; so flows
-/// that share a path come nearer to each other with each cut. Of a low rate that is too much: no more than this per second.
+/// Near the capacity: one packet of 1,500 bytes more, in kbit, for each time that it takes to see what comes of it; so
+/// flows that share a path come nearer to each other with each cut. Of a low rate that is too much: no more than this
+/// per second.
 const PACKET_KBIT: f64 = 12.0;
 const MOST_BY_PACKET: f64 = 0.16;
 /// The rate is never assumed to be more than this above what was seen to arrive; what lies beyond, probes find out.
@@ -63,8 +64,8 @@ impl Rate {
         }
     }
 
-    /// Goes on after a period without overuse, in which `arriving_kbps` arrived. `response_us` is how long it takes until
-    /// the effect of a change is seen.
+    /// Goes on after a period without overuse, in which `arriving_kbps` arrived. `response_us` is how long it takes
+    /// until the effect of a change is seen.
     pub(super) fn grow(&mut self, usage: Usage, arriving_kbps: f64, response_us: i64, now_us: i64) {
         let passed_s = (now_us - self.updated_us).clamp(0, LONGEST_STEP_US) as f64 / 1e6;
         self.updated_us = now_us;
@@ -93,8 +94,9 @@ impl Rate {
         if is_first {
             (self.uncut_kbps, self.decreased_us) = (self.kbps, Some(now_us));
         }
-        // What a full path lets through is its capacity. At the first look the path was not full for long, and had perhaps just
-        // been asked for more, or become narrower; what is seen while the queue stands is better, so the cut is made anew.
+        // What a full path lets through is its capacity. At the first look the path was not full for long, and had
+        // perhaps just been asked for more, or become narrower; what is seen while the queue stands is better, so the
+        // cut is made anew.
         let left = arriving_kbps * (1.0 - wait_ms / DRAIN_MS).clamp(LEAST_DECREASE, DECREASE);
         self.kbps = left.min(self.uncut_kbps).max(self.floor_kbps);
         self.is_draining = true;

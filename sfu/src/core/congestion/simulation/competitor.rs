@@ -17,8 +17,8 @@ pub(super) enum Competitor {
     Greedy(Reno),
 }
 
-/// Slow start, congestion avoidance and fast recovery (RFC 5681), counted in packets. The path keeps the order, so that a
-/// number that is skipped is lost.
+/// Slow start, congestion avoidance and fast recovery (RFC 5681), counted in packets. The path keeps the order, so that
+/// a number that is skipped is lost.
 #[derive(Debug)]
 pub(super) struct Reno {
     window: f64,
