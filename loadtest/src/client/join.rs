@@ -113,7 +113,8 @@ impl Doors {
         let cost_ms = |(pop, answers): (&&'a PopEntry, &Answers)| {
             Some((answers.fastest()?.as_secs_f64() * 1e3 + pop.load_cost_ms, *pop))
         };
-        let Some((_, nearest)) = probed().filter_map(cost_ms).min_by(|(one, _), (other, _)| one.total_cmp(other)) else {
+        let Some((_, nearest)) = probed().filter_map(cost_ms).min_by(|(one, _), (other, _)| one.total_cmp(other))
+        else {
             bail!("no PoP answered its probes ({})", failures.join("; "));
         };
         let measured = |(pop, answers): (&&PopEntry, &Answers)| {

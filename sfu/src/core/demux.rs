@@ -232,7 +232,7 @@ mod tests {
         assert_eq!(passed, MAX_ADDRESSES);
         assert_eq!(
             demux.route(address(9), &request, now),
-            Ok(Destination::Stun { client: client, nominates: false }),
+            Ok(Destination::Stun { client, nominates: false }),
             "the known one goes on"
         );
         assert_eq!(demux.route(address(999), &check(*b"zzzz:xyz"), now), Err(Stray::UnknownSession));

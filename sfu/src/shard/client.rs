@@ -71,6 +71,17 @@ pub(super) enum Polled {
     WaitUntil(Instant),
 }
 
+/// What is to be done about a client when a round is settled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Due {
+    #[default]
+    Nothing,
+    /// What goes out past its peer connection is to be sent.
+    Flush,
+    /// And its peer connection is to be woken and polled before.
+    Poll,
+}
+
 /// How a client's signalling stands.
 pub(super) enum Signalling {
     /// A door holds it; `attachment` tells one holding from the next.
@@ -102,10 +113,8 @@ pub(super) struct Client {
     pub timeout: Instant,
     /// The earliest wake-up that the shard has noted for it.
     pub scheduled: Option<Instant>,
-    /// It is among those to be looked at in this round.
-    pub touched: bool,
-    /// Its peer connection is to be woken and polled then.
-    pub is_due: bool,
+    /// What is to be done about it in this round.
+    pub due: Due,
     /// A test wants to see what a fault in the library does.
     #[cfg(test)]
     pub injected_panic: Option<&'static str>,
@@ -153,8 +162,7 @@ impl Client {
             told_kbps: 0,
             timeout: now,
             scheduled: None,
-            touched: false,
-            is_due: false,
+            due: Due::Nothing,
             #[cfg(test)]
             injected_panic: None,
             rtc,
@@ -402,14 +410,8 @@ impl Client {
         }
     }
 
-    /// An RTCP datagram that says something of what goes out past the peer connection: a new estimate, if there is one. None
-    /// if nothing goes there.
-    pub(super) fn control(
-        &mut self,
-        datagram: &[u8],
-        now: Instant,
-        mut heard: impl FnMut(Heard),
-    ) -> Option<Option<Estimate>> {
+    /// An RTCP datagram, which may say something of what goes out past the peer connection: a new estimate, if it does.
+    pub(super) fn control(&mut self, datagram: &[u8], now: Instant, mut heard: impl FnMut(Heard)) -> Option<Estimate> {
         let own = self.own.as_mut()?;
         let mut copy = datagram.to_vec();
         let mut of_pictures = None;
@@ -417,16 +419,13 @@ impl Client {
             Heard::Estimate { bps } => of_pictures = Some(bps),
             said => heard(said),
         });
-        let of_path = own.estimate_kbps().filter(|kbps| self.estimate_kbps != Some(*kbps));
-        let estimate = match (of_path, of_pictures) {
-            (Some(kbps), _) => Some(Estimate::Path(self.remember_estimate(Bitrate::kbps(kbps.into())))),
+        match (own.estimate_kbps(), of_pictures) {
+            (Some(kbps), _) if self.estimate_kbps == Some(kbps) => None,
             // Where there are transport-wide numbers they say more.
-            (None, Some(bps)) if self.own.as_ref().is_some_and(|own| own.estimate_kbps().is_none()) => {
-                Some(Estimate::Pictures(self.remember_estimate(Bitrate::bps(bps))))
-            }
-            _ => None,
-        };
-        Some(estimate)
+            (Some(kbps), _) => Some(Estimate::Path(self.remember_estimate(Bitrate::kbps(kbps.into())))),
+            (None, Some(bps)) => Some(Estimate::Pictures(self.remember_estimate(Bitrate::bps(bps)))),
+            (None, None) => None,
+        }
     }
 
     /// What goes out past the peer connection, and where to, once that is known.
@@ -436,9 +435,9 @@ impl Client {
         Some((own, path))
     }
 
-    /// Whether it is polled for what is sent to it.
-    pub(super) fn sends_itself(&self) -> bool {
-        self.own.is_none()
+    /// What is to be done when something is sent to it.
+    pub(super) fn due_for_sending(&self) -> Due {
+        if self.own.is_some() { Due::Flush } else { Due::Poll }
     }
 
     /// Asks the client for a keyframe of one of its layers.
@@ -454,7 +453,7 @@ impl Client {
     /// more, since a layer is only raised where there is room to spare.
     pub(super) fn set_needs(&mut self, desired_kbps: u32, minimum_kbps: u32, now: Instant) -> Result<(), Panicked> {
         if let Some(own) = &mut self.own {
-            own.needs(desired_kbps * 5 / 4, minimum_kbps * 5 / 4, now);
+            own.needs(desired_kbps, minimum_kbps, now);
             return Ok(());
         }
         let with_margin = |kbps: u32| Bitrate::kbps(u64::from(kbps) * 5 / 4);

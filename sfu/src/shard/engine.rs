@@ -28,7 +28,7 @@ use str0m::{
 };
 
 use super::{
-    client::{Client, Panicked, Polled, Signalling},
+    client::{Client, Due, Panicked, Polled, Signalling},
     counters::Counters,
     outlet::ClientOutlet,
 };
@@ -183,10 +183,10 @@ impl Engine {
 
     /// What a client says of what it is sent past its peer connection.
     fn control(&mut self, key: ClientKey, bytes: &[u8], now: Instant) {
-        let Some(client) = self.clients.get_mut(key.0) else { return };
+        let past_it = |client: &&mut Client| client.due_for_sending() == Due::Flush;
+        let Some(client) = self.clients.get_mut(key.0).filter(past_it) else { return };
         let mut heard = Vec::new();
-        let Some(estimate) = client.control(bytes, now, |said| heard.push(said)) else { return };
-        if let Some(estimate) = estimate {
+        if let Some(estimate) = client.control(bytes, now, |said| heard.push(said)) {
             self.estimated(key, estimate, now);
         }
         for said in heard {
@@ -245,9 +245,7 @@ impl Engine {
     /// The client is polled when the round is settled.
     pub(super) fn touch(&mut self, client: ClientKey) {
         let Some(state) = self.clients.get_mut(client.0) else { return };
-        state.is_due = true;
-        if !state.touched {
-            state.touched = true;
+        if std::mem::replace(&mut state.due, Due::Poll) == Due::Nothing {
             self.touched.push(client);
         }
     }
@@ -304,8 +302,7 @@ impl Engine {
     /// Lets a touched client's time go on, which also sends what was queued for it.
     fn drain(&mut self, key: ClientKey, now: Instant) {
         let Some(client) = self.clients.get_mut(key.0) else { return };
-        client.touched = false;
-        if std::mem::take(&mut client.is_due) {
+        if std::mem::take(&mut client.due) == Due::Poll {
             match client.wake(now) {
                 Ok(()) => self.poll(key, now),
                 Err(Panicked) => return self.fault(key, now),
@@ -507,7 +504,7 @@ impl Engine {
         }
         self.tcp_changes.extend(self.demux.addresses(key).iter().copied().map(TcpChange::Over));
         self.demux.remove(key);
-        if client.touched {
+        if client.due != Due::Nothing {
             self.touched.retain(|touched| *touched != key);
         }
         if self.by_participant.get(&client.participant) == Some(&key) {
@@ -588,9 +585,8 @@ fn forward(
             Some(Ok(true)) => {
                 counters.sent(packet.payload.len());
                 if let Some(state) = clients.get_mut(client.0) {
-                    state.is_due |= state.sends_itself();
-                    if !state.touched {
-                        state.touched = true;
+                    let due = state.due.max(state.due_for_sending());
+                    if std::mem::replace(&mut state.due, due) == Due::Nothing {
                         touched.push(client);
                     }
                 }
