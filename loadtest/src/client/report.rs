@@ -34,6 +34,8 @@ pub struct Report {
     pub errors: Vec<String>,
     /// Participants it was told of, itself included.
     pub participants: usize,
+    /// Whether somebody published when it was welcomed: only then is its time to the first packet the platform's.
+    pub others_published: bool,
     /// Session descriptions it offered: joins and leaves of others must not add to it.
     pub offers: u32,
     /// What it sent.

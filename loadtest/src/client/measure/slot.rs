@@ -117,6 +117,21 @@ impl SlotMeter {
         self.ssrc.filter(|_| wanted)
     }
 
+    /// Packets that arrived.
+    pub fn packets(&self) -> u64 {
+        self.packets.packets()
+    }
+
+    /// Bytes of their payloads.
+    pub fn bytes(&self) -> u64 {
+        self.packets.bytes()
+    }
+
+    /// Packets that have not arrived.
+    pub fn lost(&self) -> u64 {
+        self.packets.lost()
+    }
+
     /// When the first packet arrived.
     pub fn first_packet_at(&self) -> Option<Instant> {
         self.packets.first_at()
