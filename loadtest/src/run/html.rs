@@ -1,6 +1,9 @@
 //! A run's report as one HTML page: no script, nothing from elsewhere, light or dark as the reader has it.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use super::{
     chart::{Line, Spread, escape, lines, short, spreads},
@@ -8,6 +11,8 @@ use super::{
     report::{RunReport, Sample, Verdict},
 };
 
+/// The fields of [`Distribution`], as columns.
+const SPREAD: [&str; 7] = ["count", "min", "p5", "p50", "p95", "p99", "max"];
 const STYLE: &str = include_str!("page.css");
 
 /// The page.
@@ -37,7 +42,7 @@ fn head(html: &mut String, report: &RunReport) {
     let _ = write!(
         html,
         "<header><span class=\"verdict {class}\">{verdict}</span><h1>{}</h1><p class=\"soft\">{} by {}. It ran {} of {} s. Seed {}, \
-         rooms lt-{}-…, started at {} s since 1970.</p>",
+         rooms lt-{}-…, started {}.</p>",
         escape(&report.scenario),
         escape(&report.target),
         escape(&pop),
@@ -45,7 +50,7 @@ fn head(html: &mut String, report: &RunReport) {
         short(report.planned_s),
         report.seed,
         escape(&report.run),
-        report.started_unix_s
+        httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(report.started_unix_s))
     );
     list(html, "reasons", report.reasons.iter());
     *html += "</header>";
@@ -159,13 +164,16 @@ fn joining(html: &mut String, figures: &Figures) {
         ("answer", phases.answer_ms),
         ("ICE", phases.ice_ms),
         ("DTLS: joined", figures.join_ms),
-        ("first packet", figures.first_packet_ms),
-        ("first picture", figures.first_frame_ms),
     ];
-    let received = [("jitter of sound", figures.audio_jitter_ms), ("jitter of pictures", figures.video_jitter_ms)];
+    let media = [("first packet", figures.first_packet_ms), ("first picture", figures.first_frame_ms)];
+    let jitter = [("jitter of sound", figures.audio_jitter_ms), ("jitter of pictures", figures.video_jitter_ms)];
     *html += "<h2>How it spreads</h2><p class=\"soft\">Bars go from the 5th to the 95th percentile, the mark is the median, the thin line \
               ends at the 99th.</p><div class=\"charts\">";
-    for (title, rows) in [("From the first request to", &joined[..]), ("While receiving", &received[..])] {
+    for (title, rows) in [
+        ("From the first request to", &joined[..]),
+        ("From the first request to media", &media[..]),
+        ("While receiving", &jitter[..]),
+    ] {
         let spread = |(name, of): &(&'static str, Distribution)| {
             Some(Spread { name, quantiles: [of.p5?, of.p50?, of.p95?, of.p99?] })
         };
@@ -197,10 +205,20 @@ fn failures(html: &mut String, report: &RunReport) {
 fn all_figures(html: &mut String, report: &RunReport) {
     *html += "<h2>All figures</h2><p class=\"soft\">By the names that thresholds use. A dash was not measured.</p>";
     list(html, "soft", report.not_measured.iter());
-    *html += "<div class=\"columns\"><table>";
-    for (name, value) in report.figures.by_name() {
-        let value = value.map_or("–".into(), short);
-        let _ = write!(html, "<tr><td><code>{}</code></td><td class=\"n\">{value}</td></tr>", escape(&name));
+    let figures = report.figures.by_name();
+    let cell = |value: Option<f64>| format!("<td class=\"n\">{}</td>", value.map_or("–".into(), short));
+    let spreads: Vec<&str> = figures.keys().filter_map(|name| name.strip_suffix(".p50")).collect();
+    let heads: String = SPREAD.iter().map(|column| format!("<th class=\"n\">{column}</th>")).collect();
+    let _ = write!(html, "<div class=\"wide\"><table><tr><th></th>{heads}</tr>");
+    for group in &spreads {
+        let of = |column: &&str| cell(figures.get(&format!("{group}.{column}")).copied().flatten());
+        let cells: String = SPREAD.iter().map(of).collect();
+        let _ = write!(html, "<tr><td><code>{group}</code></td>{cells}</tr>");
+    }
+    *html += "</table></div><div class=\"columns\"><table>";
+    let spread = |name: &str| name.rsplit_once('.').is_some_and(|(group, _)| spreads.contains(&group));
+    for (name, value) in figures.iter().filter(|(name, _)| !spread(name)) {
+        let _ = write!(html, "<tr><td><code>{}</code></td>{}</tr>", escape(name), cell(*value));
     }
     *html += "</table></div>";
 }
