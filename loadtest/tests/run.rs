@@ -6,7 +6,6 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread,
-    time::Duration,
 };
 
 use nix::{
@@ -156,18 +155,25 @@ fn a_target_that_dies_and_an_interruption_end_the_run_with_what_was_measured() {
     let pop = Pop::start();
     let stages = SIX.replace("5s", "10m");
     let folder = scenario(pop.url(), &stages);
-    let spawn = || command(&folder, &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it was built");
+    // A run that is under way: it says every few seconds how it goes.
+    let spawn = || {
+        let mut program = command(&folder, &[]);
+        let mut run = program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it was built");
+        let mut lines = BufReader::new(run.stderr.take().expect("piped")).lines();
+        let all_in = |line: std::io::Result<String>| line.is_ok_and(|line| line.contains("6 in their calls"));
+        assert!(lines.any(all_in), "the clients did not get into their calls");
+        thread::spawn(move || lines.for_each(drop));
+        run
+    };
     let own = |child: &Child| Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
 
     let interrupted = spawn();
-    thread::sleep(Duration::from_secs(4));
     kill(own(&interrupted), Signal::SIGINT).expect("it runs");
     let (code, report_of_it) = report(&interrupted.wait_with_output().expect("it ends"));
     assert_eq!((code, &report_of_it["reasons"][0]), (Some(1), &"interrupted".into()));
     assert!((figure(&report_of_it, "joins.joined") - 6.0).abs() < f64::EPSILON, "{report_of_it:#}");
 
     let orphaned = spawn();
-    thread::sleep(Duration::from_secs(4));
     for process in ["panama-door-1", "panama-sfu-1"] {
         kill(pop.pid_of(process), Signal::SIGKILL).expect("it runs");
     }

@@ -137,8 +137,8 @@ impl Driver {
         let mut end = std::pin::pin!(end);
         let mut buffer = vec![0; READ_BUFFER_BYTES];
         let mut next_watch = Instant::now();
+        let mut wait = self.do_what_it_wants().await?;
         loop {
-            let wait = self.do_what_it_wants().await?;
             let now = Instant::now();
             if self.client.is_over() {
                 break;
@@ -148,7 +148,7 @@ impl Driver {
                 next_watch = now + WATCH_INTERVAL;
             }
             tokio::select! {
-                woken = self.wait(wait.min(next_watch)) => self.handle(woken, &mut buffer).await?,
+                woken = self.wait(wait.min(next_watch)) => wait = self.handle(woken, &mut buffer).await?,
                 () = &mut end => break,
             }
         }
@@ -195,11 +195,12 @@ impl Driver {
         }
     }
 
-    async fn handle(&mut self, woken: Woken, buffer: &mut [u8]) -> anyhow::Result<()> {
+    /// Hands over what arrived and does what the client wants then. Until when to wait.
+    async fn handle(&mut self, woken: Woken, buffer: &mut [u8]) -> anyhow::Result<Instant> {
         let now = Instant::now();
         match woken {
             Woken::Signal(message) => self.handle_message(now, message)?,
-            Woken::Udp => self.read_udp(now, buffer).await?,
+            Woken::Udp => return self.read_udp(now, buffer).await,
             Woken::Tcp(TcpEvent::Connected { local, remote, packets }) => {
                 self.tcp.insert(remote, packets);
                 self.client.handle_connected(local)?;
@@ -213,24 +214,28 @@ impl Driver {
             }
             Woken::Time => self.client.handle_timeout(now)?,
         }
-        Ok(())
+        self.do_what_it_wants().await
     }
 
-    /// Takes in the packets that wait, without waiting for more.
-    async fn read_udp(&mut self, now: Instant, buffer: &mut [u8]) -> anyhow::Result<()> {
+    /// Takes in the packets that wait, without waiting for more. After each the engine must be asked what it wants.
+    async fn read_udp(&mut self, now: Instant, buffer: &mut [u8]) -> anyhow::Result<Instant> {
+        let mut wait = None;
         for _ in 0..UDP_BURST {
-            let Some((socket, to)) = &self.udp else { return Ok(()) };
+            let Some((socket, to)) = &self.udp else { break };
             match socket.try_recv_from(buffer) {
                 Ok((length, from)) => {
                     self.client.handle_packet(now, Protocol::Udp, from, *to, &buffer[..length])?;
-                    self.do_what_it_wants().await?;
+                    wait = Some(self.do_what_it_wants().await?);
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
                 // An ICMP message about an earlier packet; ICE finds out by itself whether a path works.
                 Err(error) => tracing::debug!(%error, "UDP"),
             }
         }
-        Ok(())
+        match wait {
+            Some(wait) => Ok(wait),
+            None => self.do_what_it_wants().await,
+        }
     }
 
     /// Media goes on without the socket.

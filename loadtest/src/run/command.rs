@@ -95,7 +95,7 @@ pub struct RunArguments {
     /// Writes the report as one HTML page with charts
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// What must hold beside the scenario's own thresholds, such as 'join_ms.p95 <= 250'. Repeatable
+    /// What must hold beside the scenario's own thresholds, such as `join_ms.p95 <= 250`. Repeatable
     #[arg(long, value_name = "EXPR")]
     threshold: Vec<Threshold>,
     /// Door to ask instead of the scenario's

@@ -299,8 +299,9 @@ impl<'a> Run<'a> {
             &mut self.last,
             LastSecond { at: now, traffic, joined: self.joined, failed: self.failed, cpu: cpu.clone() },
         );
-        let span = now - before.at;
-        let used = |(thread, cpu): (usize, Duration)| cpu - before.cpu.get(thread).copied().unwrap_or_default();
+        let span = now.saturating_sub(before.at);
+        let used =
+            |(thread, cpu): (usize, Duration)| cpu.saturating_sub(before.cpu.get(thread).copied().unwrap_or_default());
         let second = Second { span, cpu: cpu.into_iter().enumerate().map(used).collect(), late };
         let rate = |now: u64, before: u64| rounded(now.wrapping_sub(before).cast_signed() as f64 / span.as_secs_f64());
         let received_bytes = rate(traffic.received_bytes, before.traffic.received_bytes);

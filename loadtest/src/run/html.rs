@@ -57,9 +57,9 @@ fn head(html: &mut String, report: &RunReport) {
 }
 
 fn list<'a>(html: &mut String, class: &str, items: impl Iterator<Item = &'a String>) {
-    let items: String = items.map(|item| format!("<li>{}</li>", escape(item))).collect();
+    let items: Vec<_> = items.map(|item| format!("<li>{}</li>", escape(item))).collect();
     if !items.is_empty() {
-        let _ = write!(html, "<ul class=\"{class}\">{items}</ul>");
+        let _ = write!(html, "<ul class=\"{class}\">{}</ul>", items.concat());
     }
 }
 
@@ -139,7 +139,7 @@ fn course(html: &mut String, seconds: &[Sample]) {
             Line { name, points }
         };
         let drawn: Vec<_> = shown.iter().map(line).filter(|line| !line.points.is_empty()).collect();
-        let keys: String = drawn
+        let keys: Vec<_> = drawn
             .iter()
             .enumerate()
             .filter(|_| drawn.len() > 1)
@@ -148,7 +148,8 @@ fn course(html: &mut String, seconds: &[Sample]) {
         let chart = lines(unit, &drawn);
         let _ = write!(
             html,
-            "<figure class=\"chart\"><figcaption><h3>{title}</h3><span class=\"soft\">{unit}</span>{keys}</figcaption>{chart}</figure>"
+            "<figure class=\"chart\"><figcaption><h3>{title}</h3><span class=\"soft\">{unit}</span>{}</figcaption>{chart}</figure>",
+            keys.concat()
         );
     }
     *html += "</div>";
@@ -208,7 +209,7 @@ fn all_figures(html: &mut String, report: &RunReport) {
     let figures = report.figures.by_name();
     let cell = |value: Option<f64>| format!("<td class=\"n\">{}</td>", value.map_or("–".into(), short));
     let spreads: Vec<&str> = figures.keys().filter_map(|name| name.strip_suffix(".p50")).collect();
-    let heads: String = SPREAD.iter().map(|column| format!("<th class=\"n\">{column}</th>")).collect();
+    let heads = SPREAD.map(|column| format!("<th class=\"n\">{column}</th>")).concat();
     let _ = write!(html, "<div class=\"wide\"><table><tr><th></th>{heads}</tr>");
     for group in &spreads {
         let of = |column: &&str| cell(figures.get(&format!("{group}.{column}")).copied().flatten());

@@ -256,9 +256,9 @@ impl Checker<'_> {
         let target = Target {
             url: self.url("target.url", &raw.target.url)?,
             pop: raw.target.pop,
-            authority: raw.target.ca.map(|path| self.beside(path)),
+            authority: raw.target.ca.as_deref().map(|path| self.beside(path)),
         };
-        let server = self.server(raw.server)?;
+        let server = self.server(&raw.server)?;
         let thresholds = raw.thresholds.iter().map(|text| self.threshold(text)).collect::<Checked<_>>()?;
         let stages = self.filled("stage", &raw.stage)?.iter().map(|stage| self.stage(stage)).collect::<Checked<_>>()?;
         let rooms = self.rooms(&raw.rooms)?;
@@ -283,15 +283,15 @@ impl Checker<'_> {
         })
     }
 
-    fn beside(&self, path: PathBuf) -> PathBuf {
-        Path::new(self.source.file).parent().map_or_else(|| path.clone(), |folder| folder.join(&path))
+    fn beside(&self, path: &Path) -> PathBuf {
+        Path::new(self.source.file).parent().map_or_else(|| path.to_owned(), |folder| folder.join(path))
     }
 
-    fn server(&self, raw: RawServer) -> Checked<Server> {
+    fn server(&self, raw: &RawServer) -> Checked<Server> {
         Ok(Server {
-            pids: raw.pids,
-            pid_files: raw.pid_file.into_iter().map(|path| self.beside(path)).collect(),
-            processes: raw.processes,
+            pids: raw.pids.clone(),
+            pid_files: raw.pid_file.iter().map(|path| self.beside(path)).collect(),
+            processes: raw.processes.clone(),
             metrics: raw.metrics.iter().map(|url| self.url("server.metrics", url)).collect::<Checked<_>>()?,
         })
     }

@@ -72,7 +72,7 @@ impl ServerMeter {
             }
         }
         let (before, earlier) = self.last.replace((now, reading))?;
-        let span_s = (now - before).as_secs_f64();
+        let span_s = now.saturating_sub(before).as_secs_f64();
         // A process that was started anew counts from 0.
         let grown = |new: Option<f64>, old: Option<f64>| Some(new? - old?).filter(|grown| *grown >= 0.0);
         let cpu_s = grown(reading.cpu_s, earlier.cpu_s)?;

@@ -207,7 +207,7 @@ impl<J: FnOnce()> Attempt<J> {
                 () = hopeless.notified() => {}
             }
         };
-        let ended = driver.run(end, watch).await;
+        let ended = Box::pin(driver.run(end, watch)).await;
         if let Ok(client) = &ended {
             self.shared.traffic.advance(&before, &client.traffic());
             if client.is_connected()

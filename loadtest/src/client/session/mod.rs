@@ -123,6 +123,8 @@ pub struct Client {
     left: Option<Instant>,
     signalling_closed: Option<String>,
     others_published: bool,
+    /// What was last asked for.
+    view: Vec<Tile>,
     errors: Vec<String>,
 }
 
@@ -183,6 +185,7 @@ impl Client {
             left: None,
             signalling_closed: None,
             others_published: false,
+            view: Vec::new(),
             errors: Vec::new(),
         };
         // At once, as the browser does: the node answers both.
@@ -368,15 +371,18 @@ impl Client {
         self.send_view();
     }
 
-    /// Asks for every camera and screen in the room, as a page with that many tiles would.
+    /// Asks for every camera and screen in the room, as a page with that many tiles would; only when they change.
     fn send_view(&mut self) {
         let own = self.welcome.as_ref().map(|welcome| &welcome.participant);
         let others = self.roster.values().filter(|other| Some(&other.id) != own);
         let pictures = others.flat_map(|other| &other.tracks).filter(|track| is_picture(track.source));
         let height = self.config.tile_height;
         let tiles = pictures.take(MAX_TILES.min(self.config.video_slots));
-        let tiles = tiles.map(|track| Tile { track: track.id.clone(), height }).collect();
-        self.outbox.push_back(Output::Signal(ClientMessage::View { tiles }));
+        let tiles: Vec<_> = tiles.map(|track| Tile { track: track.id.clone(), height }).collect();
+        if tiles != self.view {
+            self.view.clone_from(&tiles);
+            self.outbox.push_back(Output::Signal(ClientMessage::View { tiles }));
+        }
     }
 
     fn handle_event(&mut self, now: Instant, event: Event) {
