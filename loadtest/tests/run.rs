@@ -137,6 +137,10 @@ fn a_small_run_passes_and_a_threshold_that_is_crossed_says_so() {
     assert!(figure(&report, "traffic.received_packets") > 6.0 * 2.0 * 50.0 * 4.0, "{:#}", report["figures"]);
     assert!(figure(&report, "join_ms.p95") < 5000.0 && figure(&report, "loss.share") < 0.01, "{:#}", report["figures"]);
     assert!((figure(&report, "frames_per_second.count") - 4.0).abs() < f64::EPSILON, "{:#}", report["figures"]);
+    // From the speaker's socket to the hearer's: not nothing, and no second on one machine.
+    assert!(figure(&report, "voice_delay_ms.count") > 1000.0, "{:#}", report["figures"]);
+    assert!((0.05..1000.0).contains(&figure(&report, "voice_delay_ms.p50")), "{:#}", report["figures"]);
+    assert!((1.0..=4.5).contains(&figure(&report, "voice_mos.p50")), "{:#}", report["figures"]);
     assert!(figure(&report, "frames_per_second.p50") > 20.0, "{:#}", report["figures"]);
     assert!(figure(&report, "server.cpu_us_per_packet") > 0.0 && figure(&report, "server.quiet_seconds") > 2.0);
     assert!(report["seconds"].as_array().is_some_and(|seconds| seconds.len() >= 5), "{:#}", report["seconds"]);

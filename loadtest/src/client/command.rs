@@ -152,6 +152,8 @@ fn config(arguments: &JoinArguments) -> ClientConfig {
         video_slots: arguments.video_slots.into(),
         tile_height: arguments.tile_height,
         speech_offset: usize::from(rand::random::<u16>()),
+        // Others are in other processes.
+        stamps: None,
     }
 }
 

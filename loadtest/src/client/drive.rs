@@ -200,7 +200,7 @@ impl Driver {
         let now = Instant::now();
         match woken {
             Woken::Signal(message) => self.handle_message(now, message)?,
-            Woken::Udp => return self.read_udp(now, buffer).await,
+            Woken::Udp => return self.read_udp(buffer).await,
             Woken::Tcp(TcpEvent::Connected { local, remote, packets }) => {
                 self.tcp.insert(remote, packets);
                 self.client.handle_connected(local)?;
@@ -218,13 +218,13 @@ impl Driver {
     }
 
     /// Takes in the packets that wait, without waiting for more. After each the engine must be asked what it wants.
-    async fn read_udp(&mut self, now: Instant, buffer: &mut [u8]) -> anyhow::Result<Instant> {
+    async fn read_udp(&mut self, buffer: &mut [u8]) -> anyhow::Result<Instant> {
         let mut wait = None;
         for _ in 0..UDP_BURST {
             let Some((socket, to)) = &self.udp else { break };
             match socket.try_recv_from(buffer) {
                 Ok((length, from)) => {
-                    self.client.handle_packet(now, Protocol::Udp, from, *to, &buffer[..length])?;
+                    self.client.handle_packet(Instant::now(), Protocol::Udp, from, *to, &buffer[..length])?;
                     wait = Some(self.do_what_it_wants().await?);
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,

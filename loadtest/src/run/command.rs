@@ -64,7 +64,7 @@ pub const HELP: &str = r#"A scenario, with every key (only [target] url, one [[s
 
 Thresholds compare a figure with a number by <=, >=, ==, !=, < or >. Figures have the paths of the report's JSON, among them
 joins.{planned,joined,failed,ended_early,failed_share}, join_ms.{p50,p95,p99,max}, phases.token_ms.p95, first_packet_ms.p95,
-first_frame_ms.p95, loss.{share,audio_share,video_share,worst_client_share}, audio_jitter_ms.p95, frames_per_second.p5,
+first_frame_ms.p95, loss.{share,audio_share,video_share,worst_client_share}, audio_jitter_ms.p95, voice_delay_ms.p99, voice_mos.p5, frames_per_second.p5,
 freezes.per_minute, server.cpu_us_per_packet, server.memory_kib_per_participant, generator.busiest_thread_share; a wrong name
 is answered with all of them. A figure that was not measured holds no threshold.
 
@@ -130,7 +130,7 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<ExitCode> {
     let settings = Settings {
         file: arguments.scenario.display().to_string(),
         threads: arguments.threads.map_or_else(cores, usize::from),
-        run: format!("{:08x}", rand::random::<u32>()),
+        run: rand::random(),
     };
     let mut live = Live::new(scenario.duration())?;
     let report = Box::pin(conduct(&scenario, settings, &mut live, ended.next())).await;
@@ -201,6 +201,13 @@ fn summarise(out: &mut impl Write, report: &RunReport) -> std::io::Result<()> {
         or_dash(figures.audio_jitter_ms.p95, " ms"),
         or_dash(figures.frames_per_second.p5, ""),
         or_dash(figures.freezes.per_minute, ""),
+    )?;
+    writeln!(
+        out,
+        "voices    {} under way p50, {} p99; E-model MOS p5 {}",
+        or_dash(figures.voice_delay_ms.p50, " ms"),
+        or_dash(figures.voice_delay_ms.p99, " ms"),
+        or_dash(figures.voice_mos.p5, ""),
     )?;
     let server = &figures.server;
     writeln!(

@@ -30,6 +30,7 @@ use crate::client::{
     media::Library,
     report::rounded,
     session::{ClientConfig, Traffic},
+    stamp::Stamps,
 };
 
 /// How long clients may take for their goodbyes at the end.
@@ -43,8 +44,8 @@ pub struct Settings {
     pub file: String,
     /// Threads that carry clients.
     pub threads: usize,
-    /// Part of the names of rooms, so that no two runs meet.
-    pub run: String,
+    /// Becomes part of the names of rooms, in eight hexadecimal digits, so that no two runs meet.
+    pub run: u32,
 }
 
 /// Runs a scenario until its end, until the target fails, or until `interrupted`. A run that fails has a report too.
@@ -83,6 +84,8 @@ struct Run<'a> {
     plan: &'a Plan,
     settings: &'a Settings,
     begin: Instant,
+    /// Tells speech of this run from that of another.
+    stamp: u32,
     /// How long it lasted, once it is over.
     lasted: Duration,
     collector: Collector,
@@ -123,6 +126,7 @@ impl<'a> Run<'a> {
             plan,
             settings,
             begin: Instant::now(),
+            stamp: settings.run,
             lasted: Duration::ZERO,
             collector: Collector::default(),
             pulse: Pulse::default(),
@@ -212,7 +216,7 @@ impl<'a> Run<'a> {
         let kind = &self.scenario.rooms[seat.kind];
         let part = seat.part(kind);
         let name = format!("{}-{}", kind.name, seat.place);
-        let room = format!("lt-{}-{}-{}", self.settings.run, kind.name, seat.room);
+        let room = format!("lt-{:08x}-{}-{}", self.settings.run, kind.name, seat.room);
         let room: isthmus_protocol::RoomId = room.parse().expect("a kind's name has characters and length of a room's");
         let target = &self.scenario.target;
         Invitation {
@@ -234,6 +238,7 @@ impl<'a> Run<'a> {
                 tile_height: kind.tile_height,
                 // A prime, so that neighbours are far apart in the speech.
                 speech_offset: number * 7919,
+                stamps: Some(Stamps { epoch: self.begin, run: self.stamp }),
             },
         }
     }
@@ -366,7 +371,7 @@ impl<'a> Run<'a> {
             target: self.scenario.target.url.origin().ascii_serialization(),
             pop: self.scenario.target.pop.clone(),
             seed: self.scenario.seed,
-            run: settings.run.clone(),
+            run: format!("{:08x}", settings.run),
             started_unix_s,
             planned_s: rounded(self.plan.duration.as_secs_f64()),
             ran_s: rounded(self.lasted.as_secs_f64()),

@@ -1,20 +1,26 @@
 //! What all clients of a run measured together. The names of figures in thresholds are the paths of the numbers in here:
 //! `join_ms.p95`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use isthmus_protocol::signal::Kind;
 use serde::Serialize;
 
 use super::{
+    emodel::mos,
     health::GeneratorFigures,
     server::ServerFigures,
     stay::{Outcome, Stay},
 };
-use crate::client::report::{Report, SlotReport, rounded};
+use crate::client::{
+    measure::Delays,
+    report::{Report, SlotReport, millis, rounded},
+};
 
-/// Slots with fewer packets than a second of speech say nothing about jitter.
-const MIN_JITTER_PACKETS: u64 = 50;
+/// Slots with fewer packets than a second of speech say nothing about jitter and loss.
+const MIN_VOICE_PACKETS: u64 = 50;
+/// How much speech a packet holds.
+const PACKET: Duration = Duration::from_millis(20);
 
 /// Every number of a run. Null is what was not measured; [`super::report::RunReport`] says why.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -35,6 +41,12 @@ pub struct Figures {
     pub audio_jitter_ms: Distribution,
     /// The same of pictures. Frames of several packets have some by their nature.
     pub video_jitter_ms: Distribution,
+    /// How long packets of speech were under way, from the speaker's socket to the hearer's, over all packets. Quantiles are
+    /// at most a tenth too long.
+    pub voice_delay_ms: Distribution,
+    /// Mean opinion score of voices by the E-model ([`super::emodel`]), by slot: from the loss, and from the delay that 1 in 100
+    /// packets exceeded, which a playout buffer must wait for, and the 20 ms of a packet.
+    pub voice_mos: Distribution,
     /// Decodable pictures a second, by slot, from the first one to the end of the stay.
     pub frames_per_second: Distribution,
     /// Pictures that stood still, as the WebRTC statistics define it.
@@ -170,6 +182,22 @@ impl Distribution {
     }
 }
 
+impl Distribution {
+    /// Of delays, in milliseconds.
+    pub fn of_delays(delays: &Delays) -> Self {
+        let quantile = |share| delays.quantile(share).map(millis);
+        Self {
+            count: delays.count(),
+            min: quantile(0.0),
+            p5: quantile(0.05),
+            p50: quantile(0.5),
+            p95: quantile(0.95),
+            p99: quantile(0.99),
+            max: quantile(1.0),
+        }
+    }
+}
+
 impl Figures {
     /// The names that thresholds know.
     pub fn names() -> Vec<String> {
@@ -219,6 +247,8 @@ pub struct Collector {
     first_frame_ms: Vec<f64>,
     audio: Streams,
     video: Streams,
+    delays: Delays,
+    mos: Vec<f64>,
     worst_client_share: Option<f64>,
     frames_per_second: Vec<f64>,
     freezes: u64,
@@ -243,7 +273,7 @@ impl Streams {
         self.packets += slot.packets;
         self.bytes += slot.bytes;
         self.lost += slot.lost;
-        if slot.packets >= MIN_JITTER_PACKETS {
+        if slot.packets >= MIN_VOICE_PACKETS {
             self.jitter_ms.push(slot.jitter_ms);
         }
     }
@@ -320,6 +350,8 @@ impl Collector {
             },
             audio_jitter_ms: Distribution::of(&audio.jitter_ms),
             video_jitter_ms: Distribution::of(&video.jitter_ms),
+            voice_delay_ms: Distribution::of_delays(&self.delays),
+            voice_mos: Distribution::of(&self.mos),
             frames_per_second: Distribution::of(&self.frames_per_second),
             freezes: Freezes {
                 count: self.freezes,
@@ -359,7 +391,10 @@ impl Collector {
             packets += slot.packets;
             lost += slot.lost;
             match slot.kind {
-                Kind::Audio => self.audio.add(slot),
+                Kind::Audio => {
+                    self.audio.add(slot);
+                    self.add_voice(slot);
+                }
                 Kind::Video => self.video.add(slot),
             }
             self.add_picture(report, slot);
@@ -367,6 +402,14 @@ impl Collector {
         if packets + lost > 0 {
             let share = precise(lost as f64 / (packets + lost) as f64);
             self.worst_client_share = Some(self.worst_client_share.map_or(share, |worst| worst.max(share)));
+        }
+    }
+
+    fn add_voice(&mut self, slot: &SlotReport) {
+        self.delays.merge(&slot.delays);
+        if let Some(delay) = slot.delays.quantile(0.99).filter(|_| slot.packets >= MIN_VOICE_PACKETS) {
+            let loss = slot.lost as f64 / (slot.packets + slot.lost) as f64;
+            self.mos.push(mos(loss, delay + PACKET));
         }
     }
 

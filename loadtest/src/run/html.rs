@@ -75,7 +75,8 @@ fn tiles(html: &mut String, figures: &Figures) {
         (figures.joins.most_at_once.to_string(), "in their calls at once".into()),
         (or_dash(figures.join_ms.p95, "ms"), "to join, 19 in 20 clients".into()),
         (percent(figures.loss.share), "of packets lost".into()),
-        (or_dash(figures.audio_jitter_ms.p95, "ms"), "jitter of sound, 19 in 20 slots".into()),
+        (or_dash(figures.voice_delay_ms.p99, "ms"), "under way, 99 in 100 packets of speech".into()),
+        (or_dash(figures.voice_mos.p5, "MOS"), "of voices by the E-model, 19 in 20 are better".into()),
         (or_dash(figures.frames_per_second.p50, "/s"), "pictures shown, median slot".into()),
         (or_dash(figures.server.cpu_us_per_packet, "µs"), "of the target's CPU per packet sent".into()),
         (or_dash(figures.server.memory_kib_per_participant, "KiB"), "of the target's memory per participant".into()),
@@ -167,7 +168,11 @@ fn joining(html: &mut String, figures: &Figures) {
         ("DTLS: joined", figures.join_ms),
     ];
     let media = [("first packet", figures.first_packet_ms), ("first picture", figures.first_frame_ms)];
-    let jitter = [("jitter of sound", figures.audio_jitter_ms), ("jitter of pictures", figures.video_jitter_ms)];
+    let jitter = [
+        ("voice under way", figures.voice_delay_ms),
+        ("jitter of sound", figures.audio_jitter_ms),
+        ("jitter of pictures", figures.video_jitter_ms),
+    ];
     *html += "<h2>How it spreads</h2><p class=\"soft\">Bars go from the 5th to the 95th percentile, the mark is the median, the thin line \
               ends at the 99th.</p><div class=\"charts\">";
     for (title, rows) in [

@@ -17,6 +17,7 @@
 //! | `conduct`   | carries the plan out                                                                   |
 //! | `pulse`     | whether the target still answers                                                       |
 //! | `figures`   | what all clients measured together                                                     |
+//! | `emodel`    | how good voices sound, by loss and delay                                              |
 //! | `health`    | whether this program kept up; `sockets` counts what the kernel dropped                 |
 //! | `server`    | what the target's media nodes cost                                                     |
 //! | `threshold` | what must hold                                                                         |
@@ -27,6 +28,7 @@
 pub mod chart;
 pub mod command;
 pub mod conduct;
+pub mod emodel;
 pub mod figures;
 pub mod fleet;
 pub mod health;

@@ -32,6 +32,7 @@ use super::{
     media::Library,
     publish::{Camera, Microphone, OutgoingPacket},
     report::{Report, SentReport, millis},
+    stamp::Stamps,
 };
 
 /// The most errors that a report keeps.
@@ -60,6 +61,8 @@ pub struct ClientConfig {
     pub tile_height: u16,
     /// How many packets into the speech the client begins, so that several do not speak in chorus.
     pub speech_offset: usize,
+    /// Stamps packets of speech, and reads the stamps of others in the same process.
+    pub stamps: Option<Stamps>,
 }
 
 /// What the steps before signalling found out.
@@ -420,7 +423,7 @@ impl Client {
             self.camera = Some(Sender { source, mid, pt });
         }
         if let Some((mid, pt)) = self.agreed(self.microphone_mid, Codec::Opus) {
-            let source = Microphone::new(&self.library, self.config.speech_offset, now);
+            let source = Microphone::new(&self.library, self.config.speech_offset, now).stamping(self.config.stamps);
             self.microphone = Some(Sender { source, mid, pt });
         }
     }
