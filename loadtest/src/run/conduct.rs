@@ -10,7 +10,10 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use nix::time::{ClockId, clock_gettime};
-use tokio::time::{MissedTickBehavior, interval_at};
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval_at},
+};
 
 use super::{
     figures::Collector,
@@ -21,7 +24,7 @@ use super::{
     pulse::{Beat, Pulse},
     report::{Failure, RunReport, SCHEMA, Sample, judge, verdict},
     scenario::Scenario,
-    server::{Probe, ServerMeter},
+    server::{Probe, Reading, ServerMeter},
     sockets::Sockets,
     stay::{Invitation, LiveTraffic, Outcome, Shared, Stay},
 };
@@ -61,9 +64,10 @@ pub async fn conduct(
     let mut run = Run::new(scenario, &plan, &settings);
     match run.prepare().await {
         Ok((shared, probe)) => {
+            let readings = probe.map(Probe::watch);
             let mut fleet = Fleet::start(settings.threads, &shared)?;
             run.begin = Instant::now();
-            run.carry_out(&mut fleet, &shared, probe.as_ref(), live, interrupted).await;
+            run.carry_out(&mut fleet, &shared, readings, live, interrupted).await;
             live.say("clients leave");
             run.take_leave(fleet).await;
             run.received = shared.traffic.total();
@@ -92,6 +96,8 @@ struct Run<'a> {
     pulse: Pulse,
     health: Health,
     server: ServerMeter,
+    /// CPU time over time of the media nodes, when they were last read.
+    server_cores: Option<f64>,
     /// Seats of clients in their calls.
     in_call: HashSet<usize>,
     /// By room: how many in it publish, and how many are in it.
@@ -132,6 +138,7 @@ impl<'a> Run<'a> {
             pulse: Pulse::default(),
             health: Health::new(settings.threads),
             server: ServerMeter::default(),
+            server_cores: None,
             in_call: HashSet::new(),
             rooms: HashMap::new(),
             most_in_call: 0,
@@ -170,7 +177,7 @@ impl<'a> Run<'a> {
         &mut self,
         fleet: &mut Fleet,
         shared: &Shared,
-        probe: Option<&Probe>,
+        mut readings: Option<mpsc::Receiver<anyhow::Result<Reading>>>,
         live: &mut Live,
         interrupted: impl Future<Output = ()>,
     ) {
@@ -178,7 +185,6 @@ impl<'a> Run<'a> {
         let mut moves = self.plan.moves.iter().peekable();
         let mut second = interval_at((self.begin + SECOND).into(), SECOND);
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.read_server(probe).await;
         let end = self.begin + self.plan.duration;
         while self.failures.is_empty() {
             let next = moves.peek().map_or(end, |step| self.begin + step.at);
@@ -189,12 +195,12 @@ impl<'a> Run<'a> {
                     None => break,
                 },
                 _ = second.tick() => {
-                    let server_cores = self.read_server(probe).await;
-                    self.handle_second(fleet, shared, server_cores);
+                    self.handle_second(fleet, shared);
                     if let Some(sample) = self.seconds.last() {
                         live.show(sample, self.joined, self.failed);
                     }
                 }
+                Some(reading) = next_of(&mut readings) => self.handle_reading(reading),
                 () = &mut interrupted => self.failures.push("interrupted".into()),
             }
         }
@@ -280,23 +286,24 @@ impl<'a> Run<'a> {
         self.collector.add(stay);
     }
 
-    /// CPU time over time of the media nodes since they were last read.
-    async fn read_server(&mut self, probe: Option<&Probe>) -> Option<f64> {
-        let reading = match probe?.read().await {
-            Ok(reading) => reading,
-            Err(error) => {
-                let problem = format!("server: from {:.0} s on: {error:#}", self.begin.elapsed().as_secs_f64());
-                if !self.not_measured.iter().any(|known| known.starts_with("server: from")) {
-                    self.not_measured.push(problem);
-                }
-                return None;
+    fn handle_reading(&mut self, reading: anyhow::Result<Reading>) {
+        let now = self.begin.elapsed();
+        match reading {
+            Ok(reading) => {
+                let quiet = !std::mem::take(&mut self.moved);
+                self.server_cores = self.server.handle_reading(now, reading, self.in_call.len() as u64, quiet);
             }
-        };
-        let quiet = !std::mem::take(&mut self.moved);
-        self.server.handle_reading(self.begin.elapsed(), reading, self.in_call.len() as u64, quiet)
+            Err(error) => {
+                self.server_cores = None;
+                if !self.not_measured.iter().any(|known| known.starts_with("server: ")) {
+                    let from_s = now.as_secs();
+                    self.not_measured.push(format!("server: a reading at {from_s} s, and maybe later ones: {error:#}"));
+                }
+            }
+        }
     }
 
-    fn handle_second(&mut self, fleet: &Fleet, shared: &Shared, server_cores: Option<f64>) {
+    fn handle_second(&mut self, fleet: &Fleet, shared: &Shared) {
         let now = self.begin.elapsed();
         let traffic = shared.traffic.total();
         let (cpu, late) = fleet.vitals();
@@ -321,7 +328,7 @@ impl<'a> Run<'a> {
             lost_packets_per_second: rate(traffic.lost_packets, before.traffic.lost_packets),
             generator_cores: rounded(second.cores()),
             timer_late_ms: rounded(second.latest().as_secs_f64() * 1e3),
-            server_cores: server_cores.map(rounded),
+            server_cores: self.server_cores.map(rounded),
         });
         self.health.handle_second(second);
         let someone_should_receive = self.rooms.values().any(|(publishers, members)| *publishers > 0 && *members > 1);
@@ -384,6 +391,11 @@ impl<'a> Run<'a> {
             seconds: self.seconds,
         }
     }
+}
+
+/// What arrives next; none from nowhere.
+async fn next_of<T>(receiver: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
+    receiver.as_mut()?.recv().await
 }
 
 fn publishes(scenario: &Scenario, seat: &Seat) -> bool {

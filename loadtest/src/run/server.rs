@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use procfs::process::Process;
 use reqwest::Url;
 use serde::Serialize;
+use tokio::{sync::mpsc, time::MissedTickBehavior};
 
 use super::scenario::Server;
 use crate::client::report::rounded;
@@ -24,7 +25,8 @@ pub struct ServerFigures {
     pub packets_out_per_second: Option<f64>,
     /// How many of those seconds there were.
     pub quiet_seconds: Option<f64>,
-    /// Resident memory that was added since the run began, over the participants, when most were there.
+    /// Resident memory that was added since the run began, over the participants, when most were there. A node that
+    /// carried calls before has memory from then: for this figure, start it afresh.
     pub memory_kib_per_participant: Option<f64>,
     /// Resident memory, at most.
     pub memory_mib: Option<f64>,
@@ -127,8 +129,24 @@ impl Probe {
         Ok(Some(probe))
     }
 
+    /// Reads every second from now on, until nobody takes the readings. A reading that takes long holds nobody up.
+    pub fn watch(self) -> mpsc::Receiver<anyhow::Result<Reading>> {
+        let (tell, readings) = mpsc::channel(1);
+        tokio::spawn(async move {
+            let mut second = tokio::time::interval(Duration::from_secs(1));
+            second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                second.tick().await;
+                if tell.send(self.read().await).await.is_err() {
+                    return;
+                }
+            }
+        });
+        readings
+    }
+
     /// All counters now. CPU time and memory come from processes where some were named: the pages have whole seconds.
-    pub async fn read(&self) -> anyhow::Result<Reading> {
+    async fn read(&self) -> anyhow::Result<Reading> {
         let mut reading = Reading::default();
         for page in &self.pages {
             let answer = self.http.get(page.clone()).send().await?.error_for_status()?;
