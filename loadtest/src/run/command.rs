@@ -30,7 +30,7 @@ pub const HELP: &str = r#"A scenario, with every key (only [target] url, one [[s
 
   [target]
   url = "http://127.0.0.1:7100"   # any door; each client looks for the nearest PoP, as a browser does
-  pop = "panama"                  # or joins by this one
+  pops = ["panama", "zurich"]     # or those of a room join by these, one after the other
   ca = "ca.pem"                   # trusts this authority alone; paths stand beside the scenario
 
   [server]                        # what can be seen of the target; without it the server.* figures are null
@@ -101,9 +101,9 @@ pub struct RunArguments {
     /// Door to ask instead of the scenario's
     #[arg(long)]
     url: Option<Url>,
-    /// PoP that everyone joins by, instead of the scenario's or the nearest
-    #[arg(long)]
-    pop: Option<PopId>,
+    /// PoPs that those of a room join by, one after the other, instead of the scenario's or the nearest
+    #[arg(long, value_delimiter = ',')]
+    pop: Vec<PopId>,
     /// Certificate authority to trust, alone, as a PEM file, instead of the scenario's
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
@@ -146,8 +146,8 @@ fn scenario(arguments: &RunArguments) -> anyhow::Result<Scenario> {
     if let Some(url) = &arguments.url {
         scenario.target.url = url.clone();
     }
-    if arguments.pop.is_some() {
-        scenario.target.pop.clone_from(&arguments.pop);
+    if !arguments.pop.is_empty() {
+        scenario.target.pops.clone_from(&arguments.pop);
     }
     if arguments.ca.is_some() {
         scenario.target.authority.clone_from(&arguments.ca);
@@ -255,6 +255,7 @@ mod tests {
             ("one-to-one.toml", include_str!("../../scenarios/one-to-one.toml")),
             ("meeting.toml", include_str!("../../scenarios/meeting.toml")),
             ("audio-room.toml", include_str!("../../scenarios/audio-room.toml")),
+            ("across-pops.toml", include_str!("../../scenarios/across-pops.toml")),
             ("one-to-many.toml", include_str!("../../scenarios/one-to-many.toml")),
         ] {
             let scenario = Scenario::parse(file, text).expect("good");

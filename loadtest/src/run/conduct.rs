@@ -161,7 +161,7 @@ impl<'a> Run<'a> {
         let target = &self.scenario.target;
         let doors = Doors::new(target.authority.as_deref())?;
         let list = doors.pops(&target.url).await.with_context(|| format!("the target {} is not there", target.url))?;
-        if let Some(pop) = target.pop.as_ref().filter(|pop| !list.pops.iter().any(|entry| entry.id == **pop)) {
+        if let Some(pop) = target.pops.iter().find(|pop| !list.pops.iter().any(|entry| entry.id == **pop)) {
             let known: Vec<_> = list.pops.iter().map(|entry| entry.id.as_str()).collect();
             bail!("the target has no PoP {pop}; there are {}", known.join(", "));
         }
@@ -231,7 +231,7 @@ impl<'a> Run<'a> {
                 url: target.url.clone(),
                 room: room.clone(),
                 name: name.clone(),
-                pop: target.pop.clone(),
+                pop: target.pops.get(seat.place as usize % target.pops.len().max(1)).cloned(),
             },
             config: ClientConfig {
                 name,
@@ -376,7 +376,7 @@ impl<'a> Run<'a> {
             schema: SCHEMA,
             scenario: settings.file.clone(),
             target: self.scenario.target.url.origin().ascii_serialization(),
-            pop: self.scenario.target.pop.clone(),
+            pops: self.scenario.target.pops.clone(),
             seed: self.scenario.seed,
             run: format!("{:08x}", settings.run),
             started_unix_s,

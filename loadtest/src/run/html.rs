@@ -38,14 +38,15 @@ fn head(html: &mut String, report: &RunReport) {
         Verdict::ThresholdCrossed => ("bad", "A threshold was crossed"),
         Verdict::Failed => ("bad", "The run failed"),
     };
-    let pop = report.pop.as_ref().map_or("the nearest PoP of each client".to_owned(), ToString::to_string);
+    let named: Vec<_> = report.pops.iter().map(ToString::to_string).collect();
+    let pops = if named.is_empty() { "the nearest PoP of each client".to_owned() } else { named.join(", ") };
     let _ = write!(
         html,
         "<header><span class=\"verdict {class}\">{verdict}</span><h1>{}</h1><p class=\"soft\">{} by {}. It ran {} of {} s. Seed {}, \
          rooms lt-{}-…, started {}.</p>",
         escape(&report.scenario),
         escape(&report.target),
-        escape(&pop),
+        escape(&pops),
         short(report.ran_s),
         short(report.planned_s),
         report.seed,

@@ -20,8 +20,8 @@ pub struct RunReport {
     pub scenario: String,
     /// Origin of the door that was asked first.
     pub target: String,
-    /// The PoP that everyone had to join by, if one was named.
-    pub pop: Option<PopId>,
+    /// The PoPs that those of a room had to join by, one after the other; none: each by the nearest.
+    pub pops: Vec<PopId>,
     /// Of what was drawn.
     pub seed: u64,
     /// Part of the names of this run's rooms: `lt-RUN-KIND-NUMBER`.

@@ -55,8 +55,9 @@ pub struct Scenario {
 pub struct Target {
     /// Origin of any door.
     pub url: Url,
-    /// Joins by this PoP; without it each client looks for the nearest, as a browser does.
-    pub pop: Option<PopId>,
+    /// Participants of a room join by one of these after the other; without any each client looks for the nearest, as a
+    /// browser does.
+    pub pops: Vec<PopId>,
     /// A PEM file with the authority to trust, alone.
     pub authority: Option<PathBuf>,
 }
@@ -168,7 +169,8 @@ struct RawScenario {
 #[serde(deny_unknown_fields)]
 struct RawTarget {
     url: Spanned<String>,
-    pop: Option<PopId>,
+    #[serde(default)]
+    pops: Vec<PopId>,
     ca: Option<PathBuf>,
 }
 
@@ -255,7 +257,7 @@ impl Checker<'_> {
     fn check(&self, raw: RawScenario) -> Checked<Scenario> {
         let target = Target {
             url: self.url("target.url", &raw.target.url)?,
-            pop: raw.target.pop,
+            pops: raw.target.pops,
             authority: raw.target.ca.as_deref().map(|path| self.beside(path)),
         };
         let server = self.server(&raw.server)?;
