@@ -7,6 +7,9 @@ pub const FAILED: u8 = 1;
 /// The command line, a scenario file or a value in them is wrong.
 pub const BAD_USAGE: u8 = 2;
 
+/// The run was good and what it measured was not: a threshold was crossed.
+pub const THRESHOLD_CROSSED: u8 = 99;
+
 /// Marks an error as the caller's: the program then exits with [`BAD_USAGE`].
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]

@@ -5,9 +5,14 @@
 //!
 //! - [`wan`]: an emulated wide-area network of network namespaces in which PoPs, clients and browsers run.
 //! - [`floor`]: what this machine could do at best, for the figures of a media node to be held against.
+//! - [`run`]: many clients by a scenario: what they measured together, thresholds, reports.
 //! - [`client`]: a headless client that joins a room like the browser does, and measures what it receives.
 
 pub mod client;
+pub mod duration;
 pub mod exit;
 pub mod floor;
+pub mod run;
+mod signals;
+pub mod toml_source;
 pub mod wan;

@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use loadtest::{client, exit, floor, wan};
+use loadtest::{client, exit, floor, run, wan};
 
-/// Tests an Isthmus installation from outside: emulates the network between places, joins calls as clients do, and measures what
-/// the machine could do at best.
+/// Tests an Isthmus installation from outside: puts load on it, emulates the network between places, joins calls as clients do,
+/// and measures what the machine could do at best.
 #[derive(Debug, Parser)]
 #[command(name = "loadtest", version, after_help = EXAMPLES)]
 struct Arguments {
@@ -18,6 +18,9 @@ const EXAMPLES: &str = "\
 Examples:
   Join a room of the development cluster for half a minute and print what was received:
     loadtest join --url http://127.0.0.1:7100 --room demo --name bot --publish audio,video --simulcast --duration 30s
+
+  Put 20 meetings on it for a minute and a half, and fail if joining takes long or packets are lost:
+    loadtest run loadtest/scenarios/meeting.toml --html meeting.html --threshold 'join_ms.p95 <= 250'
 
   Make three points of presence and a client near each, as root, until Ctrl-C:
     loadtest wan --preset three-pops --counters /tmp/counters.json
@@ -59,6 +62,9 @@ enum LoadtestCommand {
     /// Emulates a wide-area network between hosts on this machine (network namespaces)
     #[command(after_long_help = WAN_HELP, after_help = "--help shows a scenario and how to use a running world.")]
     Wan(wan::command::WanArguments),
+    /// Runs a load test: many clients by a scenario, reports, thresholds
+    #[command(after_long_help = run::command::HELP, after_help = "--help shows a scenario with every key.")]
+    Run(Box<run::command::RunArguments>),
     /// Joins a room as a headless client, publishes, receives, and reports what it measured
     Join(client::command::JoinArguments),
     /// Measures what this machine could do at best: CPU time to seal and send a packet
@@ -74,6 +80,7 @@ async fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let result = match arguments.command {
         LoadtestCommand::Wan(arguments) => wan::command::run(arguments).await,
+        LoadtestCommand::Run(arguments) => Box::pin(run::command::run(*arguments)).await,
         LoadtestCommand::Join(arguments) => client::command::run(arguments).await,
         LoadtestCommand::Floor(arguments) => floor::command::run(&arguments),
     };

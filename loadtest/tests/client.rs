@@ -244,6 +244,7 @@ fn config() -> ClientConfig {
         video_slots: 2,
         tile_height: 720,
         speech_offset: 0,
+        stamps: None,
     }
 }
 

@@ -14,16 +14,15 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use isthmus_protocol::{PopId, RoomId};
 use reqwest::Url;
-use tokio::net::UdpSocket;
 
 use super::{
-    drive::{Driver, local_address_towards, open_signalling},
+    drive::{Driver, media_socket, open_signalling},
     join::{Doors, JoinOptions},
     media::Library,
     report::Report,
     session::{Client, ClientConfig},
 };
-use crate::exit;
+use crate::{duration::parse_duration, exit};
 
 /// Arguments of `loadtest join`.
 #[derive(Debug, Args)]
@@ -83,20 +82,6 @@ enum Ice {
     Tcp,
 }
 
-/// `500ms`, `30s`, `5m` or `1h`.
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 = digits.parse().map_err(|_| format!("{text:?} is not a time like 30s, 5m or 1h"))?;
-    let unit_ms = match &text[digits.len()..] {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        unit => return Err(format!("{unit:?} is not one of ms, s, m, h")),
-    };
-    Ok(Duration::from_millis(number.saturating_mul(unit_ms)))
-}
-
 /// Runs `loadtest join`. Exit code 1 if the client did not get into the call, or was thrown out.
 pub async fn run(arguments: JoinArguments) -> anyhow::Result<ExitCode> {
     let line = ProgressBar::new_spinner().with_style(ProgressStyle::with_template("{spinner} {elapsed} {msg}")?);
@@ -135,10 +120,10 @@ async fn stay(arguments: &JoinArguments, line: &ProgressBar) -> anyhow::Result<C
     let signalling = open_signalling(&ticket, doors.tls()).await?;
     ticket.joined.times.socket = Some(Instant::now());
     let udp = match arguments.ice {
-        Ice::Udp => Some(UdpSocket::bind((local_address_towards(&ticket.door).await?, 0)).await?),
+        Ice::Udp => Some(media_socket(&ticket.door).await?),
         Ice::Tcp => None,
     };
-    let address = udp.as_ref().map(UdpSocket::local_addr).transpose()?;
+    let address = udp.as_ref().map(|(_, address)| *address);
     let client = Client::new(config(arguments), library, ticket.joined, address, Instant::now())?;
     let watch = |client: &mut Client, now| line.set_message(client.live_line(now));
     let client = Box::pin(Driver::new(client, signalling, udp).run(end_of_stay(arguments.duration), watch)).await;
@@ -167,6 +152,8 @@ fn config(arguments: &JoinArguments) -> ClientConfig {
         video_slots: arguments.video_slots.into(),
         tile_height: arguments.tile_height,
         speech_offset: usize::from(rand::random::<u16>()),
+        // Others are in other processes.
+        stamps: None,
     }
 }
 
@@ -206,16 +193,4 @@ fn print_summary(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
         writeln!(out, "error: {error}")?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_need_a_unit() {
-        assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));
-        assert_eq!(parse_duration("2m"), Ok(Duration::from_mins(2)));
-        assert!(["", "5", "s", "5x", "-1s"].into_iter().all(|text| parse_duration(text).is_err()));
-    }
 }

@@ -32,6 +32,11 @@ use super::{
 
 /// Larger than any UDP packet of ours.
 const READ_BUFFER_BYTES: usize = 2048;
+/// What a signalling socket reads at once. It is cleared at every look at the socket, even in vain: with the default of
+/// 128 KiB that was half the cost of receiving a packet of speech.
+const SIGNAL_READ_BYTES: usize = 4096;
+/// The most packets that are read from a UDP socket before the client looks at anything else.
+const UDP_BURST: usize = 32;
 /// Packets that were read from TCP and wait for the client; reading then waits too.
 const TCP_IN_QUEUE: usize = 256;
 /// Packets that wait to be written to TCP. One beyond is dropped, as a router would, and counted.
@@ -47,7 +52,7 @@ const LEAVE_GRACE: Duration = Duration::from_millis(500);
 pub type SignalSocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// Opens the signalling socket of a PoP. The token goes as a subprotocol, never in the URL.
-pub async fn open_signalling(ticket: &Ticket, tls: Option<Arc<rustls::ClientConfig>>) -> anyhow::Result<SignalSocket> {
+pub async fn open_signalling(ticket: &Ticket, tls: Arc<rustls::ClientConfig>) -> anyhow::Result<SignalSocket> {
     let mut url = ticket.door.join("/v1/signal")?;
     let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
     if url.set_scheme(scheme).is_err() {
@@ -61,9 +66,10 @@ pub async fn open_signalling(ticket: &Ticket, tls: Option<Arc<rustls::ClientConf
     // A page that this door serves is what joins in a browser.
     let origin = ticket.door.origin().ascii_serialization();
     request.headers_mut().insert("Origin", HeaderValue::from_str(&origin)?);
-    let limits = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE_BYTES));
+    let limits =
+        WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE_BYTES)).read_buffer_size(SIGNAL_READ_BYTES);
     let connect =
-        tokio_tungstenite::connect_async_tls_with_config(request, Some(limits), true, tls.map(Connector::Rustls));
+        tokio_tungstenite::connect_async_tls_with_config(request, Some(limits), true, Some(Connector::Rustls(tls)));
     let (socket, _) = tokio::time::timeout(CONNECT_TIMEOUT, connect)
         .await
         .with_context(|| format!("{url} did not answer within {CONNECT_TIMEOUT:?}"))?
@@ -71,8 +77,15 @@ pub async fn open_signalling(ticket: &Ticket, tls: Option<Arc<rustls::ClientConf
     Ok(socket)
 }
 
+/// A socket for media at the address that the door is reached from, with its address.
+pub async fn media_socket(door: &Url) -> anyhow::Result<(UdpSocket, SocketAddr)> {
+    let socket = UdpSocket::bind((local_address_towards(door).await?, 0)).await?;
+    let address = socket.local_addr()?;
+    Ok((socket, address))
+}
+
 /// The address of this machine that the door is reached from: the one to receive media at.
-pub async fn local_address_towards(door: &Url) -> anyhow::Result<IpAddr> {
+async fn local_address_towards(door: &Url) -> anyhow::Result<IpAddr> {
     let addresses = door.socket_addrs(|| None).with_context(|| format!("cannot resolve {door}"))?;
     let door = addresses.first().with_context(|| format!("{door} has no address"))?;
     let unspecified = SocketAddr::from((if door.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) }, 0));
@@ -93,7 +106,8 @@ enum TcpEvent {
 pub struct Driver {
     client: Client,
     signalling: Option<SignalSocket>,
-    udp: Option<UdpSocket>,
+    /// With its own address, which the kernel need not be asked for at every packet.
+    udp: Option<(UdpSocket, SocketAddr)>,
     tcp: HashMap<SocketAddr, mpsc::Sender<Vec<u8>>>,
     tcp_events: (mpsc::Sender<TcpEvent>, mpsc::Receiver<TcpEvent>),
     tcp_dropped: u64,
@@ -102,14 +116,14 @@ pub struct Driver {
 /// What woke the driver.
 enum Woken {
     Signal(Option<Result<Message, tokio_tungstenite::tungstenite::Error>>),
-    Udp(std::io::Result<(usize, SocketAddr)>),
+    Udp,
     Tcp(TcpEvent),
     Time,
 }
 
 impl Driver {
     /// IO for a client. Without `udp` its media goes over TCP.
-    pub fn new(client: Client, signalling: SignalSocket, udp: Option<UdpSocket>) -> Self {
+    pub fn new(client: Client, signalling: SignalSocket, udp: Option<(UdpSocket, SocketAddr)>) -> Self {
         let tcp_events = mpsc::channel(TCP_IN_QUEUE);
         Self { client, signalling: Some(signalling), udp, tcp: HashMap::new(), tcp_events, tcp_dropped: 0 }
     }
@@ -123,8 +137,8 @@ impl Driver {
         let mut end = std::pin::pin!(end);
         let mut buffer = vec![0; READ_BUFFER_BYTES];
         let mut next_watch = Instant::now();
+        let mut wait = self.do_what_it_wants().await?;
         loop {
-            let wait = self.do_what_it_wants().await?;
             let now = Instant::now();
             if self.client.is_over() {
                 break;
@@ -134,7 +148,7 @@ impl Driver {
                 next_watch = now + WATCH_INTERVAL;
             }
             tokio::select! {
-                woken = self.wait(wait.min(next_watch), &mut buffer) => self.handle(woken, &buffer)?,
+                woken = self.wait(wait.min(next_watch)) => wait = self.handle(woken, &mut buffer).await?,
                 () = &mut end => break,
             }
         }
@@ -159,7 +173,7 @@ impl Driver {
         }
     }
 
-    async fn wait(&mut self, until: Instant, buffer: &mut [u8]) -> Woken {
+    async fn wait(&mut self, until: Instant) -> Woken {
         let signalling = async {
             match &mut self.signalling {
                 Some(socket) => socket.next().await,
@@ -168,28 +182,25 @@ impl Driver {
         };
         let udp = async {
             match &self.udp {
-                Some(socket) => socket.recv_from(buffer).await,
+                // An error is found again, and told, when it is read.
+                Some((socket, _)) => drop(socket.readable().await),
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             message = signalling => Woken::Signal(message),
-            received = udp => Woken::Udp(received),
+            () = udp => Woken::Udp,
             Some(event) = self.tcp_events.1.recv() => Woken::Tcp(event),
             () = tokio::time::sleep_until(until.into()) => Woken::Time,
         }
     }
 
-    fn handle(&mut self, woken: Woken, buffer: &[u8]) -> anyhow::Result<()> {
+    /// Hands over what arrived and does what the client wants then. Until when to wait.
+    async fn handle(&mut self, woken: Woken, buffer: &mut [u8]) -> anyhow::Result<Instant> {
         let now = Instant::now();
         match woken {
             Woken::Signal(message) => self.handle_message(now, message)?,
-            Woken::Udp(Ok((length, from))) => {
-                let to = self.udp.as_ref().expect("a packet came from it").local_addr()?;
-                self.client.handle_packet(now, Protocol::Udp, from, to, &buffer[..length])?;
-            }
-            // An ICMP message about an earlier packet; ICE finds out by itself whether a path works.
-            Woken::Udp(Err(error)) => tracing::debug!(%error, "UDP"),
+            Woken::Udp => return self.read_udp(buffer).await,
             Woken::Tcp(TcpEvent::Connected { local, remote, packets }) => {
                 self.tcp.insert(remote, packets);
                 self.client.handle_connected(local)?;
@@ -203,7 +214,28 @@ impl Driver {
             }
             Woken::Time => self.client.handle_timeout(now)?,
         }
-        Ok(())
+        self.do_what_it_wants().await
+    }
+
+    /// Takes in the packets that wait, without waiting for more. After each the engine must be asked what it wants.
+    async fn read_udp(&mut self, buffer: &mut [u8]) -> anyhow::Result<Instant> {
+        let mut wait = None;
+        for _ in 0..UDP_BURST {
+            let Some((socket, to)) = &self.udp else { break };
+            match socket.try_recv_from(buffer) {
+                Ok((length, from)) => {
+                    self.client.handle_packet(Instant::now(), Protocol::Udp, from, *to, &buffer[..length])?;
+                    wait = Some(self.do_what_it_wants().await?);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                // An ICMP message about an earlier packet; ICE finds out by itself whether a path works.
+                Err(error) => tracing::debug!(%error, "UDP"),
+            }
+        }
+        match wait {
+            Some(wait) => Ok(wait),
+            None => self.do_what_it_wants().await,
+        }
     }
 
     /// Media goes on without the socket.
@@ -223,7 +255,7 @@ impl Driver {
             None => "no reason given".into(),
         };
         self.signalling = None;
-        self.client.note_error(format!("the signalling socket closed: {closed}"));
+        self.client.handle_signalling_closed(&closed);
         Ok(())
     }
 
@@ -236,7 +268,7 @@ impl Driver {
 
     async fn transmit(&mut self, transmit: Transmit) {
         if transmit.proto == Protocol::Udp {
-            let Some(udp) = &self.udp else { return };
+            let Some((udp, _)) = &self.udp else { return };
             if let Err(error) = udp.send_to(&transmit.contents, transmit.destination).await {
                 tracing::debug!(%error, "UDP");
             }

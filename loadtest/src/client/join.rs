@@ -61,35 +61,47 @@ pub struct Ticket {
     pub reporting: JoinHandle<()>,
 }
 
-/// Speaks HTTP with doors. Trusts the system's authorities, or one that was named, alone.
-#[derive(Clone)]
+/// Speaks HTTP with doors, over connections of its own. Trusts the system's authorities, or one that was named, alone.
 pub struct Doors {
     http: reqwest::Client,
-    tls: Option<Arc<rustls::ClientConfig>>,
+    tls: Arc<rustls::ClientConfig>,
 }
 
 impl Doors {
     /// `authority` is a PEM file; the development cluster's is its own.
     pub fn new(authority: Option<&Path>) -> anyhow::Result<Self> {
-        let mut http = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).connect_timeout(REQUEST_TIMEOUT);
-        let mut tls = None;
-        if let Some(file) = authority {
-            let config = Arc::new(trust_only(file)?);
-            http = http.tls_backend_preconfigured((*config).clone());
-            tls = Some(config);
-        }
-        Ok(Self { http: http.build().context("cannot set up HTTP")?, tls })
+        let roots = match authority {
+            Some(file) => roots_of(file)?,
+            None => system_roots(),
+        };
+        Self::trusting(Arc::new(rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()))
     }
 
-    /// What a WebSocket must trust, if it is not the system's authorities.
-    pub fn tls(&self) -> Option<Arc<rustls::ClientConfig>> {
-        self.tls.clone()
+    /// The same for another client: who is someone else opens connections anew, but need not read certificates anew.
+    pub fn for_another_client(&self) -> anyhow::Result<Self> {
+        Self::trusting(Arc::clone(&self.tls))
+    }
+
+    fn trusting(tls: Arc<rustls::ClientConfig>) -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).connect_timeout(REQUEST_TIMEOUT);
+        let http = http.tls_backend_preconfigured((*tls).clone()).build().context("cannot set up HTTP")?;
+        Ok(Self { http, tls })
+    }
+
+    /// What a WebSocket must trust.
+    pub fn tls(&self) -> Arc<rustls::ClientConfig> {
+        Arc::clone(&self.tls)
+    }
+
+    /// The PoPs as the door ranks them.
+    pub async fn pops(&self, url: &Url) -> anyhow::Result<PopList> {
+        read(self.http.get(url.join("/v1/pops")?)).await.context("cannot list the PoPs")
     }
 
     /// Finds the nearest PoP and gets a token there.
     pub async fn join(&self, options: &JoinOptions) -> anyhow::Result<Ticket> {
         let mut times = PhaseTimes::begin(Instant::now());
-        let list: PopList = read(self.http.get(options.url.join("/v1/pops")?)).await.context("cannot list the PoPs")?;
+        let list = self.pops(&options.url).await?;
         let (entry, probes) = match &options.pop {
             Some(pop) => (find(&list, pop)?, Vec::new()),
             None => self.nearest(&list).await?,
@@ -212,7 +224,18 @@ async fn read<T: serde::de::DeserializeOwned>(request: reqwest::RequestBuilder) 
     }
 }
 
-fn trust_only(file: &Path) -> anyhow::Result<rustls::ClientConfig> {
+/// Without any, plain HTTP still works.
+fn system_roots() -> rustls::RootCertStore {
+    let found = rustls_native_certs::load_native_certs();
+    for error in found.errors {
+        tracing::warn!(%error, "certificate authorities of the system");
+    }
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    roots
+}
+
+fn roots_of(file: &Path) -> anyhow::Result<rustls::RootCertStore> {
     let mut roots = rustls::RootCertStore::empty();
     let named = || format!("cannot read the certificate authority {}", file.display());
     for certificate in CertificateDer::pem_file_iter(file).with_context(named)? {
@@ -221,7 +244,7 @@ fn trust_only(file: &Path) -> anyhow::Result<rustls::ClientConfig> {
     if roots.is_empty() {
         bail!("{} holds no certificate", file.display());
     }
-    Ok(rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+    Ok(roots)
 }
 
 #[cfg(test)]

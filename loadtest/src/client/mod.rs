@@ -16,7 +16,8 @@
 //! | `media`   | the clips that are published: VP8 in IVF, speech as Opus packets with levels            |
 //! | `vp8`     | VP8 in RTP: reading and writing payload descriptors                                     |
 //! | `publish` | what to send when: layers, keyframes on request                                         |
-//! | `measure` | what arrived: loss, jitter, whole frames, freezes                                       |
+//! | `measure` | what arrived: loss, jitter, delays, whole frames, freezes                               |
+//! | `stamp`   | when speech was sent, in its packets: how long it was under way                         |
 //! | `session` | one client: signalling, negotiation, transport, publishing and measuring together       |
 //! | `report`  | what it measured, as JSON                                                               |
 //! | `join`    | the HTTP part of joining: nearest PoP and token                                         |
@@ -33,4 +34,5 @@ pub mod media;
 pub mod publish;
 pub mod report;
 pub mod session;
+pub mod stamp;
 pub mod vp8;

@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     media::{Clip, Library, Speech},
+    stamp::Stamps,
     vp8,
 };
 
@@ -206,6 +207,7 @@ pub struct Microphone {
     sequence: u64,
     spoke: bool,
     muted: bool,
+    stamps: Option<Stamps>,
 }
 
 impl Microphone {
@@ -213,7 +215,13 @@ impl Microphone {
     pub fn new(library: &Library, offset: usize, now: Instant) -> Self {
         let speech = Arc::clone(&library.speech);
         let metronome = Metronome::new(now, SPEECH_PACKETS_PER_SECOND);
-        Self { speech, metronome, offset, sequence: 0, spoke: false, muted: false }
+        Self { speech, metronome, offset, sequence: 0, spoke: false, muted: false, stamps: None }
+    }
+
+    /// The same, with the time of sending in each packet.
+    #[must_use]
+    pub fn stamping(self, stamps: Option<Stamps>) -> Self {
+        Self { stamps, ..self }
     }
 
     /// When there is something to send.
@@ -225,7 +233,7 @@ impl Microphone {
     pub fn poll(&mut self, now: Instant) -> Option<OutgoingPacket> {
         while let Some(number) = self.metronome.beat(now) {
             if !self.muted {
-                return Some(self.send(number));
+                return Some(self.send(now, number));
             }
         }
         None
@@ -241,7 +249,7 @@ impl Microphone {
         self.muted = muted;
     }
 
-    fn send(&mut self, number: u64) -> OutgoingPacket {
+    fn send(&mut self, now: Instant, number: u64) -> OutgoingPacket {
         let sounds = self.speech.sounds();
         let sound = &sounds[(self.offset + number as usize) % sounds.len()];
         let speaks = sound.level < VOICE_LEVEL;
@@ -250,7 +258,9 @@ impl Microphone {
         let marker = speaks && !std::mem::replace(&mut self.spoke, speaks);
         let timestamp = (number * u64::from(SPEECH_SAMPLES)) as u32;
         let level = Some((sound.level, speaks));
-        OutgoingPacket { rid: None, sequence, timestamp, marker, payload: sound.packet.as_slice().into(), level }
+        let stamped = self.stamps.and_then(|stamps| stamps.stamp(now, &sound.packet));
+        let payload = stamped.as_deref().unwrap_or(&sound.packet).into();
+        OutgoingPacket { rid: None, sequence, timestamp, marker, payload, level }
     }
 }
 

@@ -9,6 +9,8 @@ use isthmus_protocol::{
 };
 use serde::Serialize;
 
+use super::measure::Delays;
+
 /// One client's stay in a room.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
@@ -34,6 +36,8 @@ pub struct Report {
     pub errors: Vec<String>,
     /// Participants it was told of, itself included.
     pub participants: usize,
+    /// Whether somebody published when it was welcomed: only then is its time to the first packet the platform's.
+    pub others_published: bool,
     /// Session descriptions it offered: joins and leaves of others must not add to it.
     pub offers: u32,
     /// What it sent.
@@ -104,6 +108,13 @@ pub struct SlotReport {
     pub first_packet_ms: Option<f64>,
     /// From the last packet to the end of the stay: long for a stream that died.
     pub silent_ms: Option<f64>,
+    /// How long half of the speech was under way, from socket to socket; only where it was stamped.
+    pub delay_p50_ms: Option<f64>,
+    /// The same of 99 in 100 packets.
+    pub delay_p99_ms: Option<f64>,
+    /// All of these delays, for sums over clients.
+    #[serde(skip)]
+    pub delays: Delays,
     /// For a video slot.
     pub video: Option<VideoReport>,
 }

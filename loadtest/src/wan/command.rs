@@ -12,7 +12,6 @@ use clap::{Args, Subcommand};
 use tokio::{
     net::UnixListener,
     process::{Child, Command},
-    signal::unix::{SignalKind, signal},
 };
 
 use super::{
@@ -22,7 +21,7 @@ use super::{
     scenario::{HostCommand, Scenario},
     world::World,
 };
-use crate::exit;
+use crate::{exit, signals::EndSignals};
 
 /// How often the counters file is rewritten.
 const COUNTERS_INTERVAL: Duration = Duration::from_secs(1);
@@ -187,24 +186,6 @@ async fn hold(
         write_counters_once(file, &world)?;
     }
     Ok(code)
-}
-
-/// SIGINT, SIGTERM and SIGHUP as something to wait for.
-struct EndSignals([tokio::signal::unix::Signal; 3]);
-
-impl EndSignals {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?]))
-    }
-
-    async fn next(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-    }
 }
 
 /// The control socket; its file goes away with it.

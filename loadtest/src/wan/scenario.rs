@@ -28,13 +28,14 @@
 //! command = ["ping", "-c", "3", "10.77.2.2"]
 //! ```
 
-use std::{collections::BTreeMap, fmt, net::Ipv4Addr, ops::Range, path::Path, time::Duration};
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr, path::Path, time::Duration};
 
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::core::{Block, HostId, LinkParameters};
+use crate::toml_source::{FileError, Source};
 
 /// The longest host name: it becomes part of a namespace's name.
 const MAX_HOST_NAME_BYTES: usize = 40;
@@ -131,20 +132,6 @@ impl TryFrom<String> for Subnet {
     }
 }
 
-/// What is wrong with a scenario, and where.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{file}:{line}: {key}: {problem}")]
-pub struct ScenarioError {
-    /// The file.
-    pub file: String,
-    /// The line, from 1.
-    pub line: usize,
-    /// The key, such as `link.loss`.
-    pub key: String,
-    /// What is wrong and what would be right.
-    pub problem: String,
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawScenario {
@@ -211,7 +198,7 @@ impl Scenario {
     }
 
     /// Checks the text of a file; `file` names it in errors.
-    pub fn parse(file: &str, text: &str) -> Result<Self, ScenarioError> {
+    pub fn parse(file: &str, text: &str) -> Result<Self, FileError> {
         let source = Source { file, text };
         let raw: RawScenario = toml::from_str(text).map_err(|error| source.syntax_error(&error))?;
         Checker { source }.check(raw)
@@ -249,29 +236,6 @@ impl Scenario {
     }
 }
 
-/// Finds lines for errors.
-struct Source<'a> {
-    file: &'a str,
-    text: &'a str,
-}
-
-impl Source<'_> {
-    fn error(&self, span: Range<usize>, key: &str, problem: impl fmt::Display) -> ScenarioError {
-        let before = self.text.get(..span.start).unwrap_or_default();
-        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
-        ScenarioError { file: self.file.into(), line, key: key.into(), problem: problem.to_string() }
-    }
-
-    fn syntax_error(&self, error: &toml::de::Error) -> ScenarioError {
-        let span = error.span().unwrap_or(0..0);
-        let line = self.text.get(..span.start).and_then(|before| before.rsplit('\n').next()).unwrap_or_default();
-        let rest = self.text.get(span.start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
-        let whole = format!("{line}{rest}");
-        let key = whole.split(['=', '#']).next().unwrap_or_default().trim();
-        self.error(span, if key.is_empty() { "scenario" } else { key }, error.message())
-    }
-}
-
 /// Sender, receiver, and how packets fare between them.
 type Direction = ((HostId, HostId), LinkParameters);
 
@@ -280,7 +244,7 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    fn check(&self, raw: RawScenario) -> Result<Scenario, ScenarioError> {
+    fn check(&self, raw: RawScenario) -> Result<Scenario, FileError> {
         if !(576..=9000).contains(raw.mtu.get_ref()) {
             return Err(self.source.error(raw.mtu.span(), "mtu", "must be from 576 to 9000 bytes"));
         }
@@ -298,7 +262,7 @@ impl Checker<'_> {
         Ok(Scenario { subnet: raw.subnet, seed: raw.seed, mtu: raw.mtu.into_inner(), hosts, links, commands })
     }
 
-    fn hosts(&self, raw: BTreeMap<Spanned<String>, RawHost>, subnet: Subnet) -> Result<Vec<Host>, ScenarioError> {
+    fn hosts(&self, raw: BTreeMap<Spanned<String>, RawHost>, subnet: Subnet) -> Result<Vec<Host>, FileError> {
         let mut hosts: Vec<Host> = Vec::with_capacity(raw.len());
         for (name, host) in raw {
             let key = format!("host.{}", name.get_ref());
@@ -322,7 +286,7 @@ impl Checker<'_> {
         Ok(hosts)
     }
 
-    fn host(&self, name: &Spanned<String>, key: &str, hosts: &[Host]) -> Result<HostId, ScenarioError> {
+    fn host(&self, name: &Spanned<String>, key: &str, hosts: &[Host]) -> Result<HostId, FileError> {
         hosts.iter().position(|host| host.name == *name.get_ref()).map(HostId).ok_or_else(|| {
             let known: Vec<_> = hosts.iter().map(|host| host.name.as_str()).collect();
             let problem = format!("no host {:?}; there are {}", name.get_ref(), known.join(", "));
@@ -331,7 +295,7 @@ impl Checker<'_> {
     }
 
     /// The one or two directions of a link.
-    fn link(&self, link: &Spanned<RawLink>, hosts: &[Host]) -> Result<Vec<Direction>, ScenarioError> {
+    fn link(&self, link: &Spanned<RawLink>, hosts: &[Host]) -> Result<Vec<Direction>, FileError> {
         let raw = link.get_ref();
         let from = self.host(&raw.from, "link.from", hosts)?;
         let to = self.host(&raw.to, "link.to", hosts)?;
@@ -351,7 +315,7 @@ impl Checker<'_> {
         Ok(directions)
     }
 
-    fn parameters(&self, raw: &RawLink, delay: Duration) -> Result<LinkParameters, ScenarioError> {
+    fn parameters(&self, raw: &RawLink, delay: Duration) -> Result<LinkParameters, FileError> {
         let mut parameters =
             LinkParameters { delay, reorder: raw.reorder, block: raw.block, ..LinkParameters::default() };
         if let Some(jitter) = &raw.jitter_ms {
@@ -371,11 +335,11 @@ impl Checker<'_> {
         Ok(parameters)
     }
 
-    fn in_range(&self, key: &str, value: &Spanned<f64>, parameters: &LinkParameters) -> Result<(), ScenarioError> {
+    fn in_range(&self, key: &str, value: &Spanned<f64>, parameters: &LinkParameters) -> Result<(), FileError> {
         parameters.check().map_err(|error| self.source.error(value.span(), key, error))
     }
 
-    fn millis(&self, key: &str, value: &Spanned<f64>) -> Result<Duration, ScenarioError> {
+    fn millis(&self, key: &str, value: &Spanned<f64>) -> Result<Duration, FileError> {
         let ms = *value.get_ref();
         if (0.0..=10_000.0).contains(&ms) {
             return Ok(Duration::from_secs_f64(ms / 1e3));
@@ -383,7 +347,7 @@ impl Checker<'_> {
         Err(self.source.error(value.span(), key, format!("must be from 0 to 10000 ms, not {ms}")))
     }
 
-    fn command(&self, raw: RawCommand, hosts: &[Host]) -> Result<HostCommand, ScenarioError> {
+    fn command(&self, raw: RawCommand, hosts: &[Host]) -> Result<HostCommand, FileError> {
         let host = self.host(&raw.host, "run.host", hosts)?;
         if raw.command.get_ref().is_empty() {
             return Err(self.source.error(raw.command.span(), "run.command", "names no program"));

@@ -7,8 +7,11 @@ use isthmus_protocol::{
     signal::{Kind, SlotContent, SlotState},
 };
 
-use super::{FrameTracker, Freezes, PacketMeter};
-use crate::client::report::{SlotReport, VideoReport, millis, per_second, rounded};
+use super::{Delays, FrameTracker, Freezes, PacketMeter};
+use crate::client::{
+    report::{SlotReport, VideoReport, millis, per_second, rounded},
+    stamp::Stamps,
+};
 
 const AUDIO_CLOCK_HZ: u32 = 48_000;
 const VIDEO_CLOCK_HZ: u32 = 90_000;
@@ -37,6 +40,8 @@ pub struct SlotMeter {
     ssrc: Option<u32>,
     content: Option<SlotContent>,
     video: Option<VideoMeter>,
+    stamps: Option<Stamps>,
+    delays: Delays,
 }
 
 #[derive(Debug, Default)]
@@ -61,7 +66,14 @@ impl SlotMeter {
             Kind::Audio => (AUDIO_CLOCK_HZ, None),
             Kind::Video => (VIDEO_CLOCK_HZ, Some(VideoMeter::default())),
         };
-        Self { mid, kind, packets: PacketMeter::new(clock_hz), ssrc: None, content: None, video }
+        let (packets, delays) = (PacketMeter::new(clock_hz), Delays::default());
+        Self { mid, kind, packets, ssrc: None, content: None, video, stamps: None, delays }
+    }
+
+    /// The same, measuring how long speech was under way by these stamps.
+    #[must_use]
+    pub fn reading_stamps(self, stamps: Option<Stamps>) -> Self {
+        Self { stamps, ..self }
     }
 
     /// The m-line.
@@ -93,6 +105,8 @@ impl SlotMeter {
         self.packets.handle_packet(now, packet.sequence, packet.timestamp, packet.payload.len());
         if let Some(video) = &mut self.video {
             video.handle_packet(now, packet);
+        } else if let Some(age) = self.stamps.and_then(|stamps| stamps.age(now, packet.payload)) {
+            self.delays.add(age);
         }
     }
 
@@ -115,6 +129,21 @@ impl SlotMeter {
         let wanted = video.tracker.poll_keyframe_request(now);
         video.keyframe_requests += u64::from(wanted);
         self.ssrc.filter(|_| wanted)
+    }
+
+    /// Packets that arrived.
+    pub fn packets(&self) -> u64 {
+        self.packets.packets()
+    }
+
+    /// Bytes of their payloads.
+    pub fn bytes(&self) -> u64 {
+        self.packets.bytes()
+    }
+
+    /// Packets that have not arrived.
+    pub fn lost(&self) -> u64 {
+        self.packets.lost()
     }
 
     /// When the first packet arrived.
@@ -151,6 +180,9 @@ impl SlotMeter {
             bitrate_kbps: rounded(self.packets.mean_kbps(now)),
             first_packet_ms: self.first_packet_at().map(|at| millis(at - start)),
             silent_ms: self.packets.last_at().map(|at| millis(now.saturating_duration_since(at))),
+            delay_p50_ms: self.delays.quantile(0.5).map(millis),
+            delay_p99_ms: self.delays.quantile(0.99).map(millis),
+            delays: self.delays.clone(),
             video: self.video.as_ref().map(|video| video.report(start, now)),
         }
     }

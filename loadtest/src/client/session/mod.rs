@@ -32,6 +32,7 @@ use super::{
     media::Library,
     publish::{Camera, Microphone, OutgoingPacket},
     report::{Report, SentReport, millis},
+    stamp::Stamps,
 };
 
 /// The most errors that a report keeps.
@@ -60,6 +61,8 @@ pub struct ClientConfig {
     pub tile_height: u16,
     /// How many packets into the speech the client begins, so that several do not speak in chorus.
     pub speech_offset: usize,
+    /// Stamps packets of speech, and reads the stamps of others in the same process.
+    pub stamps: Option<Stamps>,
 }
 
 /// What the steps before signalling found out.
@@ -121,7 +124,24 @@ pub struct Client {
     sent: SentReport,
     ended: Option<LeaveReason>,
     left: Option<Instant>,
+    signalling_closed: Option<String>,
+    others_published: bool,
+    /// What was last asked for.
+    view: Vec<Tile>,
     errors: Vec<String>,
+}
+
+/// What a client sent and received so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// RTP packets.
+    pub sent_packets: u64,
+    /// RTP packets.
+    pub received_packets: u64,
+    /// Bytes of their payloads.
+    pub received_bytes: u64,
+    /// Packets that have not arrived; fewer when one is late.
+    pub lost_packets: u64,
 }
 
 /// A source with the m-line it goes out on and the payload type that was agreed on there.
@@ -166,6 +186,9 @@ impl Client {
             sent: SentReport::default(),
             ended: None,
             left: None,
+            signalling_closed: None,
+            others_published: false,
+            view: Vec::new(),
             errors: Vec::new(),
         };
         // At once, as the browser does: the node answers both.
@@ -233,6 +256,13 @@ impl Client {
         Ok(())
     }
 
+    /// The signalling socket closed. Media goes on without it.
+    pub fn handle_signalling_closed(&mut self, why: &str) {
+        let error = format!("the signalling socket closed: {why}");
+        self.note_error(error.clone());
+        self.signalling_closed.get_or_insert(error);
+    }
+
     /// Something outside went wrong that the report should say.
     pub fn note_error(&mut self, error: String) {
         if self.errors.len() < MAX_ERRORS {
@@ -282,6 +312,22 @@ impl Client {
         self.joined.times.dtls.is_some()
     }
 
+    /// Why the signalling socket closed, if it did.
+    pub fn signalling_closed(&self) -> Option<&str> {
+        self.signalling_closed.as_deref()
+    }
+
+    /// What was sent and received so far.
+    pub fn traffic(&self) -> Traffic {
+        let sent = Traffic { sent_packets: self.sent.packets, ..Traffic::default() };
+        self.slots.iter().fold(sent, |sum, (_, slot)| Traffic {
+            received_packets: sum.received_packets + slot.packets(),
+            received_bytes: sum.received_bytes + slot.bytes(),
+            lost_packets: sum.lost_packets + slot.lost(),
+            ..sum
+        })
+    }
+
     /// One line for people: what arrives now.
     pub fn live_line(&mut self, now: Instant) -> String {
         let kbps: f64 = self.slots.iter_mut().map(|(_, slot)| slot.live_kbps(now)).sum();
@@ -312,6 +358,7 @@ impl Client {
             ended: self.ended,
             errors: self.errors.clone(),
             participants: self.roster.len(),
+            others_published: self.others_published,
             offers: self.offers,
             sent: SentReport { left_out, ..self.sent.clone() },
             slots: self.slots.iter().map(|(_, slot)| slot.report(start, now)).collect(),
@@ -321,19 +368,24 @@ impl Client {
     fn handle_welcome(&mut self, now: Instant, welcome: Welcome) {
         self.roster = welcome.participants.iter().map(|other| (other.id.clone(), other.clone())).collect();
         self.joined.times.welcome.get_or_insert(now);
+        self.others_published =
+            self.roster.values().any(|other| other.id != welcome.participant && !other.tracks.is_empty());
         self.welcome = Some(welcome);
         self.send_view();
     }
 
-    /// Asks for every camera and screen in the room, as a page with that many tiles would.
+    /// Asks for every camera and screen in the room, as a page with that many tiles would; only when they change.
     fn send_view(&mut self) {
         let own = self.welcome.as_ref().map(|welcome| &welcome.participant);
         let others = self.roster.values().filter(|other| Some(&other.id) != own);
         let pictures = others.flat_map(|other| &other.tracks).filter(|track| is_picture(track.source));
         let height = self.config.tile_height;
         let tiles = pictures.take(MAX_TILES.min(self.config.video_slots));
-        let tiles = tiles.map(|track| Tile { track: track.id.clone(), height }).collect();
-        self.outbox.push_back(Output::Signal(ClientMessage::View { tiles }));
+        let tiles: Vec<_> = tiles.map(|track| Tile { track: track.id.clone(), height }).collect();
+        if tiles != self.view {
+            self.view.clone_from(&tiles);
+            self.outbox.push_back(Output::Signal(ClientMessage::View { tiles }));
+        }
     }
 
     fn handle_event(&mut self, now: Instant, event: Event) {
@@ -371,7 +423,7 @@ impl Client {
             self.camera = Some(Sender { source, mid, pt });
         }
         if let Some((mid, pt)) = self.agreed(self.microphone_mid, Codec::Opus) {
-            let source = Microphone::new(&self.library, self.config.speech_offset, now);
+            let source = Microphone::new(&self.library, self.config.speech_offset, now).stamping(self.config.stamps);
             self.microphone = Some(Sender { source, mid, pt });
         }
     }

@@ -39,7 +39,7 @@ impl Client {
         for (kind, count) in [(Kind::Audio, self.config.audio_slots), (Kind::Video, self.config.video_slots)] {
             for _ in 0..count {
                 let mid = change.add_media(media_kind(kind), Direction::RecvOnly, None, None, None);
-                self.slots.push((mid, SlotMeter::new(mid.to_string(), kind)));
+                self.slots.push((mid, SlotMeter::new(mid.to_string(), kind).reading_stamps(self.config.stamps)));
             }
         }
         // A client that neither sends nor receives has nothing to offer.

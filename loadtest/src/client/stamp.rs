@@ -1,0 +1,85 @@
+//! When a packet of speech was sent, written into the packet itself, so that whoever receives it in the same process
+//! knows how long it was under way: through both client's sockets, the node's, and every link between nodes.
+//!
+//! An Opus packet of one frame becomes one with a frame count and padding (RFC 6716 section 3.2.5). Decoders ignore what
+//! stands in padding, and media nodes do not look into payloads.
+
+use std::time::{Duration, Instant};
+
+const CODE: u8 = 0x03; // c, the two lowest bits of the first byte: 0 is one frame, 3 a counted number
+const PADDED: u8 = 0x40; // p
+const ONE_FRAME: u8 = 1; // M
+const STAMP_BYTES: usize = 12;
+
+/// Writes and reads stamps of one run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamps {
+    /// What times count from.
+    pub epoch: Instant,
+    /// Tells stamps of this run from those of another in the same room.
+    pub run: u32,
+}
+
+impl Stamps {
+    /// The packet with the time in it; none if it has not one frame alone.
+    pub fn stamp(&self, now: Instant, opus: &[u8]) -> Option<Vec<u8>> {
+        let (first, frame) = opus.split_first()?;
+        if first & CODE != 0 {
+            return None;
+        }
+        let micros = now.saturating_duration_since(self.epoch).as_micros() as u64;
+        let head = [first | CODE, PADDED | ONE_FRAME, STAMP_BYTES as u8];
+        Some([&head, frame, &self.run.to_be_bytes(), &micros.to_be_bytes()].concat())
+    }
+
+    /// How long ago the packet was stamped; none if it was not, or by another run.
+    pub fn age(&self, now: Instant, opus: &[u8]) -> Option<Duration> {
+        let [first, count, padding, ..] = *opus else { return None };
+        if first & CODE != CODE || count != PADDED | ONE_FRAME || usize::from(padding) != STAMP_BYTES {
+            return None;
+        }
+        let stamp = opus.get(3..)?.last_chunk::<STAMP_BYTES>()?;
+        let (run, micros) = stamp.split_first_chunk::<4>()?;
+        let sent = self.epoch.checked_add(Duration::from_micros(u64::from_be_bytes(micros.try_into().ok()?)))?;
+        (u32::from_be_bytes(*run) == self.run).then(|| now.saturating_duration_since(sent))
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a virtual clock may begin at any moment")]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::client::media::Library;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_packet_tells_how_long_it_was_under_way_and_keeps_its_frame() {
+        let stamps = Stamps { epoch: Instant::now(), run: 7 };
+        let sent = stamps.epoch + 5000 * MS;
+        let mut stamped = 0;
+        for sound in Library::built_in().speech.sounds() {
+            let Some(packet) = stamps.stamp(sent, &sound.packet) else { continue };
+            stamped += 1;
+            assert_eq!(stamps.age(sent + 30 * MS, &packet), Some(30 * MS));
+            assert_eq!(
+                (packet[0] >> 2, &packet[3..packet.len() - STAMP_BYTES]),
+                (sound.packet[0] >> 2, &sound.packet[1..])
+            );
+            assert_eq!(Stamps { run: 8, ..stamps }.age(sent, &packet), None, "another run's");
+            assert_eq!(stamps.age(sent, &sound.packet), None, "it was not stamped");
+        }
+        assert!(stamped > 200, "the clip's packets have one frame each: {stamped}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let stamps = Stamps { epoch: Instant::now(), run: 7 };
+            let _ = stamps.age(stamps.epoch, &bytes);
+            let _ = stamps.stamp(stamps.epoch, &bytes);
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! Carries a plan out: orders clients to join and leave when it says so, counts second by second, and reports.
+
+#![expect(clippy::disallowed_methods, reason = "IO: reads the clock for the cores")]
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context as _, bail};
+use nix::time::{ClockId, clock_gettime};
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval_at},
+};
+
+use super::{
+    figures::Collector,
+    fleet::{Fleet, News},
+    health::{Counts, Health, Second},
+    live::Live,
+    plan::{Plan, Seat, Step},
+    pulse::{Beat, Pulse},
+    report::{Failure, RunReport, SCHEMA, Sample, judge, verdict},
+    scenario::Scenario,
+    server::{Probe, Reading, ServerMeter},
+    sockets::Sockets,
+    stay::{Invitation, LiveTraffic, Outcome, Shared, Stay},
+};
+use crate::client::{
+    join::{Doors, JoinOptions},
+    media::Library,
+    report::rounded,
+    session::{ClientConfig, Traffic},
+    stamp::Stamps,
+};
+
+/// How long clients may take for their goodbyes at the end.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What of a run is not in its scenario.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How reports name the scenario.
+    pub file: String,
+    /// Threads that carry clients.
+    pub threads: usize,
+    /// Becomes part of the names of rooms, in eight hexadecimal digits, so that no two runs meet.
+    pub run: u32,
+}
+
+/// Runs a scenario until its end, until the target fails, or until `interrupted`. A run that fails has a report too.
+pub async fn conduct(
+    scenario: &Scenario,
+    settings: Settings,
+    live: &mut Live,
+    interrupted: impl Future<Output = ()>,
+) -> anyhow::Result<RunReport> {
+    let plan = Plan::new(scenario);
+    let started_unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let cpu_before = process_cpu();
+    let mut run = Run::new(scenario, &plan, &settings);
+    match run.prepare().await {
+        Ok((shared, probe)) => {
+            let readings = probe.map(Probe::watch);
+            let mut fleet = Fleet::start(settings.threads, &shared)?;
+            run.begin = Instant::now();
+            run.carry_out(&mut fleet, &shared, readings, live, interrupted).await;
+            live.say("clients leave");
+            run.take_leave(fleet).await;
+            run.received = shared.traffic.total();
+        }
+        Err(error) => run.failures.push(format!("{error:#}")),
+    }
+    let cpu = cpu_before.zip(process_cpu()).map(|(before, after)| after.saturating_sub(before));
+    Ok(run.report(started_unix_s, cpu, &settings))
+}
+
+fn process_cpu() -> Option<Duration> {
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).ok().map(Duration::from)
+}
+
+/// Everything that is known of a run under way.
+struct Run<'a> {
+    scenario: &'a Scenario,
+    plan: &'a Plan,
+    settings: &'a Settings,
+    begin: Instant,
+    /// Tells speech of this run from that of another.
+    stamp: u32,
+    /// How long it lasted, once it is over.
+    lasted: Duration,
+    collector: Collector,
+    pulse: Pulse,
+    health: Health,
+    server: ServerMeter,
+    /// CPU time over time of the media nodes, when they were last read.
+    server_cores: Option<f64>,
+    /// Seats of clients in their calls.
+    in_call: HashSet<usize>,
+    /// By room: how many in it publish, and how many are in it.
+    rooms: HashMap<u32, (u32, u32)>,
+    most_in_call: u64,
+    joined: u64,
+    failed: u64,
+    /// Whether anyone came or went since the last second.
+    moved: bool,
+    last: LastSecond,
+    received: Traffic,
+    drops: Option<u64>,
+    failures: Vec<String>,
+    not_measured: Vec<String>,
+    seconds: Vec<Sample>,
+}
+
+/// Counters at the end of the last second.
+#[derive(Default)]
+struct LastSecond {
+    at: Duration,
+    traffic: Traffic,
+    joined: u64,
+    failed: u64,
+    cpu: Vec<Duration>,
+}
+
+impl<'a> Run<'a> {
+    fn new(scenario: &'a Scenario, plan: &'a Plan, settings: &'a Settings) -> Self {
+        Self {
+            scenario,
+            plan,
+            settings,
+            begin: Instant::now(),
+            stamp: settings.run,
+            lasted: Duration::ZERO,
+            collector: Collector::default(),
+            pulse: Pulse::default(),
+            health: Health::new(settings.threads),
+            server: ServerMeter::default(),
+            server_cores: None,
+            in_call: HashSet::new(),
+            rooms: HashMap::new(),
+            most_in_call: 0,
+            joined: 0,
+            failed: 0,
+            moved: true,
+            last: LastSecond::default(),
+            received: Traffic::default(),
+            drops: None,
+            failures: Vec::new(),
+            not_measured: Vec::new(),
+            seconds: Vec::new(),
+        }
+    }
+
+    /// Asks the target whether it is there, before any load is made.
+    async fn prepare(&mut self) -> anyhow::Result<(Arc<Shared>, Option<Probe>)> {
+        // The first random bytes of a process take aws-lc 50 ms to seed itself by. A browser has long done that.
+        aws_lc_rs::rand::fill(&mut [0; 16]).context("there is no randomness")?;
+        let target = &self.scenario.target;
+        let doors = Doors::new(target.authority.as_deref())?;
+        let list = doors.pops(&target.url).await.with_context(|| format!("the target {} is not there", target.url))?;
+        if let Some(pop) = target.pops.iter().find(|pop| !list.pops.iter().any(|entry| entry.id == **pop)) {
+            let known: Vec<_> = list.pops.iter().map(|entry| entry.id.as_str()).collect();
+            bail!("the target has no PoP {pop}; there are {}", known.join(", "));
+        }
+        let probe = Probe::new(&self.scenario.server).await.context("the target's processes cannot be read")?;
+        if probe.is_none() {
+            self.not_measured.push("server: the scenario's [server] names no process and no metrics page".into());
+        }
+        let (sockets, traffic) = (Sockets::default(), LiveTraffic::default());
+        Ok((Arc::new(Shared { library: Library::built_in(), doors, sockets, traffic }), probe))
+    }
+
+    async fn carry_out(
+        &mut self,
+        fleet: &mut Fleet,
+        shared: &Shared,
+        mut readings: Option<mpsc::Receiver<anyhow::Result<Reading>>>,
+        live: &mut Live,
+        interrupted: impl Future<Output = ()>,
+    ) {
+        let mut interrupted = std::pin::pin!(interrupted);
+        let mut moves = self.plan.moves.iter().peekable();
+        let mut second = interval_at((self.begin + SECOND).into(), SECOND);
+        second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let end = self.begin + self.plan.duration;
+        while self.failures.is_empty() {
+            let next = moves.peek().map_or(end, |step| self.begin + step.at);
+            tokio::select! {
+                Some(news) = fleet.news() => self.handle_news(news),
+                () = tokio::time::sleep_until(next.into()) => match moves.next() {
+                    Some(step) => self.order(fleet, step.seat, step.what).await,
+                    None => break,
+                },
+                _ = second.tick() => {
+                    self.handle_second(fleet, shared);
+                    if let Some(sample) = self.seconds.last() {
+                        live.show(sample, self.joined, self.failed);
+                    }
+                }
+                Some(reading) = next_of(&mut readings) => self.handle_reading(reading),
+                () = &mut interrupted => self.failures.push("interrupted".into()),
+            }
+        }
+        self.lasted = self.begin.elapsed();
+        // While sockets are open: the kernel forgets the drops of those that are closed.
+        self.drops = shared.sockets.drops();
+    }
+
+    async fn order(&mut self, fleet: &Fleet, seat: usize, what: Step) {
+        self.moved = true;
+        match what {
+            Step::Join => fleet.join(self.invitation(seat)).await,
+            Step::Leave => fleet.leave(seat).await,
+        }
+    }
+
+    fn invitation(&self, number: usize) -> Invitation {
+        let seat = &self.plan.seats[number];
+        let kind = &self.scenario.rooms[seat.kind];
+        let part = seat.part(kind);
+        let name = format!("{}-{}", kind.name, seat.place);
+        let room = format!("lt-{:08x}-{}-{}", self.settings.run, kind.name, seat.room);
+        let room: isthmus_protocol::RoomId = room.parse().expect("a kind's name has characters and length of a room's");
+        let target = &self.scenario.target;
+        Invitation {
+            seat: number,
+            options: JoinOptions {
+                url: target.url.clone(),
+                room: room.clone(),
+                name: name.clone(),
+                pop: target.pops.get(seat.place as usize % target.pops.len().max(1)).cloned(),
+            },
+            config: ClientConfig {
+                name,
+                room,
+                audio: part.audio,
+                video: part.video,
+                simulcast: kind.simulcast,
+                audio_slots: kind.audio_slots.into(),
+                video_slots: if part.views { kind.video_slots.into() } else { 0 },
+                tile_height: kind.tile_height,
+                // A prime, so that neighbours are far apart in the speech.
+                speech_offset: number * 7919,
+                stamps: Some(Stamps { epoch: self.begin, run: self.stamp }),
+            },
+        }
+    }
+
+    fn handle_news(&mut self, news: News) {
+        self.moved = true;
+        match news {
+            News::Joined(seat) => {
+                self.joined += 1;
+                self.in_call.insert(seat);
+                self.most_in_call = self.most_in_call.max(self.in_call.len() as u64);
+                let (publishers, members) = self.rooms.entry(self.plan.seats[seat].room).or_default();
+                *publishers += u32::from(publishes(self.scenario, &self.plan.seats[seat]));
+                *members += 1;
+                self.pulse.handle_joined();
+            }
+            News::Ended(stay) => self.handle_ended(&stay),
+        }
+    }
+
+    fn handle_ended(&mut self, stay: &Stay) {
+        let mut dead = None;
+        if self.in_call.remove(&stay.seat) {
+            let seat = &self.plan.seats[stay.seat];
+            let (publishers, members) = self.rooms.entry(seat.room).or_default();
+            *publishers -= u32::from(publishes(self.scenario, seat));
+            *members -= 1;
+            let early = match &stay.outcome {
+                Outcome::EndedEarly(reason) => Some(reason.as_str()),
+                _ => None,
+            };
+            dead = self.pulse.handle_left(early);
+        }
+        if let Outcome::Failed(reason) = &stay.outcome {
+            self.failed += 1;
+            dead = dead.or_else(|| self.pulse.handle_failed(reason));
+        }
+        self.failures.extend(dead);
+        self.collector.add(stay);
+    }
+
+    fn handle_reading(&mut self, reading: anyhow::Result<Reading>) {
+        let now = self.begin.elapsed();
+        match reading {
+            Ok(reading) => {
+                let quiet = !std::mem::take(&mut self.moved);
+                self.server_cores = self.server.handle_reading(now, reading, self.in_call.len() as u64, quiet);
+            }
+            Err(error) => {
+                self.server_cores = None;
+                if !self.not_measured.iter().any(|known| known.starts_with("server: ")) {
+                    let from_s = now.as_secs();
+                    self.not_measured.push(format!("server: a reading at {from_s} s, and maybe later ones: {error:#}"));
+                }
+            }
+        }
+    }
+
+    fn handle_second(&mut self, fleet: &Fleet, shared: &Shared) {
+        let now = self.begin.elapsed();
+        let traffic = shared.traffic.total();
+        let (cpu, late) = fleet.vitals();
+        let before = std::mem::replace(
+            &mut self.last,
+            LastSecond { at: now, traffic, joined: self.joined, failed: self.failed, cpu: cpu.clone() },
+        );
+        let span = now.saturating_sub(before.at);
+        let used =
+            |(thread, cpu): (usize, Duration)| cpu.saturating_sub(before.cpu.get(thread).copied().unwrap_or_default());
+        let second = Second { span, cpu: cpu.into_iter().enumerate().map(used).collect(), late };
+        let rate = |now: u64, before: u64| rounded(now.wrapping_sub(before).cast_signed() as f64 / span.as_secs_f64());
+        let received_bytes = rate(traffic.received_bytes, before.traffic.received_bytes);
+        self.seconds.push(Sample {
+            at_s: rounded(now.as_secs_f64()),
+            in_call: self.in_call.len() as u64,
+            joined: self.joined - before.joined,
+            failed: self.failed - before.failed,
+            sent_packets_per_second: rate(traffic.sent_packets, before.traffic.sent_packets),
+            received_packets_per_second: rate(traffic.received_packets, before.traffic.received_packets),
+            received_mbps: rounded(received_bytes * 8.0 / 1e6),
+            lost_packets_per_second: rate(traffic.lost_packets, before.traffic.lost_packets),
+            generator_cores: rounded(second.cores()),
+            timer_late_ms: rounded(second.latest().as_secs_f64() * 1e3),
+            server_cores: self.server_cores.map(rounded),
+        });
+        self.health.handle_second(second);
+        let someone_should_receive = self.rooms.values().any(|(publishers, members)| *publishers > 0 && *members > 1);
+        let beat = Beat { now, received_packets: traffic.received_packets, someone_should_receive };
+        self.failures.extend(self.pulse.handle_beat(beat));
+    }
+
+    /// Everyone leaves; their reports come in.
+    async fn take_leave(&mut self, mut fleet: Fleet) {
+        fleet.dismiss();
+        let failures = std::mem::take(&mut self.failures);
+        let last_news = async {
+            while let Some(news) = fleet.news().await {
+                self.handle_news(news);
+            }
+        };
+        let in_time = tokio::time::timeout(LEAVE_TIMEOUT, last_news).await.is_ok();
+        // What fails while everyone leaves has not failed the run.
+        self.failures = failures;
+        if in_time {
+            self.failures.extend(fleet.end().err().map(|error| format!("{error:#}")));
+        } else {
+            let (still, limit_s) = (self.in_call.len(), LEAVE_TIMEOUT.as_secs());
+            self.failures.push(format!("{still} clients had not left {limit_s} s after they were asked to"));
+        }
+    }
+
+    fn report(mut self, started_unix_s: u64, cpu: Option<Duration>, settings: &Settings) -> RunReport {
+        let mut figures = self.collector.figures();
+        figures.joins.planned = self.plan.joins() as u64;
+        figures.joins.most_at_once = self.most_in_call;
+        let most = |of: fn(&Sample) -> f64| self.seconds.iter().map(of).reduce(f64::max);
+        figures.traffic.peak_received_packets_per_second = most(|sample| sample.received_packets_per_second);
+        figures.traffic.peak_received_mbps = most(|sample| sample.received_mbps);
+        figures.server = self.server.figures();
+        let (left_out, sent) = self.collector.left_out_and_sent();
+        let (span, receive_drops, received) = (self.lasted, self.drops, self.collector.received());
+        figures.generator = self.health.figures(&Counts { span, cpu, receive_drops, received, sent, left_out });
+        let tired = figures.generator.complaints().into_iter();
+        self.failures.extend(tired.map(|why| format!("the load generator did not keep up: {why}")));
+        let thresholds = judge(&self.scenario.thresholds, &figures);
+        let (verdict, reasons) = verdict(&self.failures, &thresholds);
+        let failures = self.collector.reasons().into_iter().map(|(reason, count)| Failure { reason, count }).collect();
+        RunReport {
+            schema: SCHEMA,
+            scenario: settings.file.clone(),
+            target: self.scenario.target.url.origin().ascii_serialization(),
+            pops: self.scenario.target.pops.clone(),
+            seed: self.scenario.seed,
+            run: format!("{:08x}", settings.run),
+            started_unix_s,
+            planned_s: rounded(self.plan.duration.as_secs_f64()),
+            ran_s: rounded(self.lasted.as_secs_f64()),
+            verdict,
+            reasons,
+            thresholds,
+            figures,
+            failures,
+            not_measured: self.not_measured,
+            seconds: self.seconds,
+        }
+    }
+}
+
+/// What arrives next; none from nowhere.
+async fn next_of<T>(receiver: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
+    receiver.as_mut()?.recv().await
+}
+
+fn publishes(scenario: &Scenario, seat: &Seat) -> bool {
+    let part = seat.part(&scenario.rooms[seat.kind]);
+    part.audio || part.video
+}

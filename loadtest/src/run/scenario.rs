@@ -1,0 +1,506 @@
+//! What load to make: target, stages, kinds of rooms, churn and thresholds, read from TOML and checked before anything is
+//! asked of the target. `loadtest run --help` shows a file with every key.
+
+use std::{
+    num::NonZeroU32,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use isthmus_protocol::PopId;
+use reqwest::Url;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::threshold::Threshold;
+use crate::{
+    duration::parse_duration,
+    toml_source::{FileError, Source},
+};
+
+/// The most participants of one room.
+const MAX_ROOM_PARTICIPANTS: u32 = 5_000;
+/// The most participants or rooms that a stage may ask for.
+const MAX_PARTICIPANTS: u32 = 50_000;
+/// The longest a stage may last.
+const MAX_STAGE: Duration = Duration::from_hours(24);
+/// Receive slots that a door takes in an offer, as `loadtest join` bounds them.
+const MAX_AUDIO_SLOTS: u8 = 8;
+const MAX_VIDEO_SLOTS: u8 = 48;
+/// A name becomes part of a room's name, which has at most 64 characters.
+const MAX_NAME_BYTES: usize = 32;
+
+/// A scenario that was checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scenario {
+    /// Of what is drawn: the order of rooms, who leaves when.
+    pub seed: u64,
+    /// Where to join.
+    pub target: Target,
+    /// What may be read of the target's processes.
+    pub server: Server,
+    /// One after the other; at least one.
+    pub stages: Vec<Stage>,
+    /// Kinds of rooms; at least one, and either all with a weight or all with a count.
+    pub rooms: Vec<RoomKind>,
+    /// Who leaves and comes back.
+    pub churn: Option<Churn>,
+    /// What must hold for the run to pass.
+    pub thresholds: Vec<Threshold>,
+}
+
+/// Where to join.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Origin of any door.
+    pub url: Url,
+    /// Participants of a room join by one of these after the other; without any each client looks for the nearest, as a
+    /// browser does.
+    pub pops: Vec<PopId>,
+    /// A PEM file with the authority to trust, alone.
+    pub authority: Option<PathBuf>,
+}
+
+/// What may be read of the target's processes. All empty: nothing of the server is measured.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Server {
+    /// Processes of media nodes on this machine.
+    pub pids: Vec<u32>,
+    /// Files with names and process ids, as `isthmus dev` writes them.
+    pub pid_files: Vec<PathBuf>,
+    /// Which names of those files; empty takes every media node's (those that hold `-sfu-`).
+    pub processes: Vec<String>,
+    /// Prometheus pages of media nodes.
+    pub metrics: Vec<Url>,
+}
+
+/// A part of the run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Stage {
+    /// How long it lasts.
+    pub duration: Duration,
+    /// What it is for.
+    pub goal: Goal,
+}
+
+/// Where a stage leads.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Goal {
+    /// Everyone stays.
+    Hold,
+    /// So many participants after `ramp`, evenly.
+    Participants {
+        /// How many.
+        count: u32,
+        /// From the stage's beginning; at most its duration.
+        ramp: Duration,
+    },
+    /// So many whole rooms after `ramp`, participants evenly.
+    Rooms {
+        /// How many.
+        count: u32,
+        /// From the stage's beginning; at most its duration.
+        ramp: Duration,
+    },
+    /// So many join each second, to the stage's end.
+    JoinsPerSecond(f64),
+}
+
+/// How often a kind of room stands among the others.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Share {
+    /// In proportion to the other kinds' weights.
+    Weight(f64),
+    /// Exactly so many.
+    Count(u32),
+}
+
+/// A kind of room: who is in it and what they do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RoomKind {
+    /// Its name; part of the rooms' names.
+    pub name: String,
+    /// How often.
+    pub share: Share,
+    /// How many are in such a room.
+    pub participants: u32,
+    /// How many of them speak; those that join first.
+    pub audio_publishers: u32,
+    /// How many of them show a camera; those that join first.
+    pub video_publishers: u32,
+    /// How many of them watch; those that join last.
+    pub viewers: u32,
+    /// Whether cameras have three layers.
+    pub simulcast: bool,
+    /// Receive slots for sound, of everyone.
+    pub audio_slots: u8,
+    /// Receive slots for pictures, of viewers.
+    pub video_slots: u8,
+    /// The height at which viewers show pictures, in pixels.
+    pub tile_height: u16,
+}
+
+/// Participants who leave and come back.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Churn {
+    /// The share of those present that leaves in a minute.
+    pub per_minute: f64,
+    /// How long each stays away.
+    pub away: Duration,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawScenario {
+    #[serde(default = "default_seed")]
+    seed: u64,
+    target: RawTarget,
+    #[serde(default)]
+    server: RawServer,
+    stage: Spanned<Vec<Spanned<RawStage>>>,
+    rooms: Spanned<Vec<Spanned<RawRooms>>>,
+    churn: Option<RawChurn>,
+    #[serde(default)]
+    thresholds: Vec<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTarget {
+    url: Spanned<String>,
+    #[serde(default)]
+    pops: Vec<PopId>,
+    ca: Option<PathBuf>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawServer {
+    pids: Vec<u32>,
+    pid_file: Option<PathBuf>,
+    processes: Vec<String>,
+    metrics: Vec<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawStage {
+    duration: Spanned<String>,
+    participants: Option<Spanned<u32>>,
+    rooms: Option<Spanned<u32>>,
+    joins_per_second: Option<Spanned<f64>>,
+    ramp: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRooms {
+    name: Spanned<String>,
+    weight: Option<Spanned<f64>>,
+    count: Option<NonZeroU32>,
+    participants: Spanned<u32>,
+    audio_publishers: Option<Spanned<u32>>,
+    video_publishers: Option<Spanned<u32>>,
+    viewers: Option<Spanned<u32>>,
+    #[serde(default)]
+    simulcast: bool,
+    audio_slots: Option<Spanned<u8>>,
+    video_slots: Option<Spanned<u8>>,
+    #[serde(default = "default_tile_height")]
+    tile_height: u16,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawChurn {
+    per_minute: Spanned<f64>,
+    away: Option<Spanned<String>>,
+}
+
+fn default_seed() -> u64 {
+    1
+}
+
+fn default_tile_height() -> u16 {
+    360
+}
+
+impl Scenario {
+    /// Reads and checks a file.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| anyhow::anyhow!("cannot read the scenario {}: {error}", path.display()))?;
+        Ok(Self::parse(&path.display().to_string(), &text)?)
+    }
+
+    /// Checks the text of a file; `file` names it in errors. Relative paths in it stand beside the file.
+    pub fn parse(file: &str, text: &str) -> Result<Self, FileError> {
+        let source = Source { file, text };
+        let raw: RawScenario = toml::from_str(text).map_err(|error| source.syntax_error(&error))?;
+        Checker { source }.check(raw)
+    }
+
+    /// How long the run lasts when nothing ends it earlier.
+    pub fn duration(&self) -> Duration {
+        self.stages.iter().map(|stage| stage.duration).sum()
+    }
+}
+
+struct Checker<'a> {
+    source: Source<'a>,
+}
+
+type Checked<T> = Result<T, FileError>;
+
+impl Checker<'_> {
+    fn check(&self, raw: RawScenario) -> Checked<Scenario> {
+        let target = Target {
+            url: self.url("target.url", &raw.target.url)?,
+            pops: raw.target.pops,
+            authority: raw.target.ca.as_deref().map(|path| self.beside(path)),
+        };
+        let server = self.server(&raw.server)?;
+        let thresholds = raw.thresholds.iter().map(|text| self.threshold(text)).collect::<Checked<_>>()?;
+        let stages = self.filled("stage", &raw.stage)?.iter().map(|stage| self.stage(stage)).collect::<Checked<_>>()?;
+        let rooms = self.rooms(&raw.rooms)?;
+        let churn = raw.churn.map(|churn| self.churn(&churn)).transpose()?;
+        let scenario = Scenario { seed: raw.seed, target, server, stages, rooms, churn, thresholds };
+        self.fits(&scenario, &raw.stage)?;
+        Ok(scenario)
+    }
+
+    fn filled<'a, T>(&self, key: &str, list: &'a Spanned<Vec<T>>) -> Checked<&'a Vec<T>> {
+        if list.get_ref().is_empty() {
+            return Err(self.source.error(list.span(), key, format!("needs at least one [[{key}]]")));
+        }
+        Ok(list.get_ref())
+    }
+
+    fn url(&self, key: &str, text: &Spanned<String>) -> Checked<Url> {
+        let url = Url::parse(text.get_ref()).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        url.ok_or_else(|| {
+            let problem = format!("must be a URL like http://127.0.0.1:7100, not {:?}", text.get_ref());
+            self.source.error(text.span(), key, problem)
+        })
+    }
+
+    fn beside(&self, path: &Path) -> PathBuf {
+        Path::new(self.source.file).parent().map_or_else(|| path.to_owned(), |folder| folder.join(path))
+    }
+
+    fn server(&self, raw: &RawServer) -> Checked<Server> {
+        Ok(Server {
+            pids: raw.pids.clone(),
+            pid_files: raw.pid_file.iter().map(|path| self.beside(path)).collect(),
+            processes: raw.processes.clone(),
+            metrics: raw.metrics.iter().map(|url| self.url("server.metrics", url)).collect::<Checked<_>>()?,
+        })
+    }
+
+    fn threshold(&self, text: &Spanned<String>) -> Checked<Threshold> {
+        text.get_ref().parse().map_err(|error| self.source.error(text.span(), "thresholds", error))
+    }
+
+    fn duration(&self, key: &str, text: &Spanned<String>, most: Duration) -> Checked<Duration> {
+        let duration = parse_duration(text.get_ref()).map_err(|error| self.source.error(text.span(), key, error))?;
+        if duration.is_zero() || duration > most {
+            let problem = format!("must be above 0 and at most {most:?}, not {duration:?}");
+            return Err(self.source.error(text.span(), key, problem));
+        }
+        Ok(duration)
+    }
+
+    fn within<T: PartialOrd + Copy + std::fmt::Display>(
+        &self,
+        key: &str,
+        value: &Spanned<T>,
+        range: RangeInclusive<T>,
+    ) -> Checked<T> {
+        if range.contains(value.get_ref()) {
+            return Ok(*value.get_ref());
+        }
+        let problem = format!("must be from {} to {}, not {}", range.start(), range.end(), value.get_ref());
+        Err(self.source.error(value.span(), key, problem))
+    }
+
+    fn stage(&self, stage: &Spanned<RawStage>) -> Checked<Stage> {
+        let raw = stage.get_ref();
+        let duration = self.duration("stage.duration", &raw.duration, MAX_STAGE)?;
+        let ramp = raw.ramp.as_ref().map(|ramp| self.duration("stage.ramp", ramp, duration)).transpose()?;
+        let goal = match (&raw.participants, &raw.rooms, &raw.joins_per_second) {
+            (None, None, None) => Goal::Hold,
+            (Some(count), None, None) => Goal::Participants {
+                count: self.within("stage.participants", count, 0..=MAX_PARTICIPANTS)?,
+                ramp: ramp.unwrap_or(duration),
+            },
+            (None, Some(count), None) => Goal::Rooms {
+                count: self.within("stage.rooms", count, 0..=MAX_PARTICIPANTS)?,
+                ramp: ramp.unwrap_or(duration),
+            },
+            (None, None, Some(rate)) => {
+                Goal::JoinsPerSecond(self.within("stage.joins_per_second", rate, 0.01..=2000.0)?)
+            }
+            _ => {
+                let problem = "takes one of participants, rooms and joins_per_second: make a stage of each";
+                return Err(self.source.error(stage.span(), "stage", problem));
+            }
+        };
+        if let (Some(ramp), Goal::Hold | Goal::JoinsPerSecond(_)) = (&raw.ramp, goal) {
+            let problem = "goes with participants or rooms alone: remove it";
+            return Err(self.source.error(ramp.span(), "stage.ramp", problem));
+        }
+        Ok(Stage { duration, goal })
+    }
+
+    fn rooms(&self, list: &Spanned<Vec<Spanned<RawRooms>>>) -> Checked<Vec<RoomKind>> {
+        let mut kinds: Vec<RoomKind> = Vec::new();
+        for raw in self.filled("rooms", list)? {
+            let kind = self.room_kind(raw)?;
+            if kinds.iter().any(|other| other.name == kind.name) {
+                let problem = format!("there is another kind of that name: {:?}", kind.name);
+                return Err(self.source.error(raw.get_ref().name.span(), "rooms.name", problem));
+            }
+            let same = |other: &RoomKind| std::mem::discriminant(&other.share) == std::mem::discriminant(&kind.share);
+            if !kinds.iter().all(same) {
+                let problem = "give every kind of room a weight, or every kind a count";
+                return Err(self.source.error(raw.span(), "rooms", problem));
+            }
+            kinds.push(kind);
+        }
+        Ok(kinds)
+    }
+
+    fn room_kind(&self, rooms: &Spanned<RawRooms>) -> Checked<RoomKind> {
+        let raw = rooms.get_ref();
+        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        let name = raw.name.get_ref();
+        if !(1..=MAX_NAME_BYTES).contains(&name.len()) || !name.bytes().all(allowed) {
+            let problem = "a name is 1 to 32 characters of a-z, 0-9 and '-'";
+            return Err(self.source.error(raw.name.span(), "rooms.name", problem));
+        }
+        let share = match (&raw.weight, raw.count) {
+            (Some(weight), None) => Share::Weight(self.within("rooms.weight", weight, 0.001..=1000.0)?),
+            (None, Some(count)) => Share::Count(count.get()),
+            (None, None) => Share::Weight(1.0),
+            (Some(weight), Some(_)) => {
+                return Err(self.source.error(weight.span(), "rooms.weight", "takes either weight or count"));
+            }
+        };
+        let participants = self.within("rooms.participants", &raw.participants, 1..=MAX_ROOM_PARTICIPANTS)?;
+        let some_of = |key, value: &Option<Spanned<u32>>, otherwise| {
+            value.as_ref().map_or(Ok(otherwise), |value| self.within(key, value, 0..=participants))
+        };
+        let audio_publishers = some_of("rooms.audio_publishers", &raw.audio_publishers, participants)?;
+        let video_publishers = some_of("rooms.video_publishers", &raw.video_publishers, 0)?;
+        let viewers = some_of("rooms.viewers", &raw.viewers, participants)?;
+        // Nobody watches their own camera, but the last publisher's viewers watch them all.
+        let cameras = video_publishers.min(9) as u8;
+        let slots = |key, value: &Option<Spanned<u8>>, otherwise, most| {
+            value.as_ref().map_or(Ok(otherwise), |value| self.within(key, value, 0..=most))
+        };
+        Ok(RoomKind {
+            name: name.clone(),
+            share,
+            participants,
+            audio_publishers,
+            video_publishers,
+            viewers,
+            simulcast: raw.simulcast,
+            audio_slots: slots("rooms.audio_slots", &raw.audio_slots, 3, MAX_AUDIO_SLOTS)?,
+            video_slots: slots("rooms.video_slots", &raw.video_slots, cameras, MAX_VIDEO_SLOTS)?,
+            tile_height: raw.tile_height,
+        })
+    }
+
+    fn churn(&self, raw: &RawChurn) -> Checked<Churn> {
+        let away = raw.away.as_ref().map(|away| self.duration("churn.away", away, Duration::from_hours(1)));
+        Ok(Churn {
+            per_minute: self.within("churn.per_minute", &raw.per_minute, 0.0..=20.0)?,
+            away: away.unwrap_or(Ok(Duration::from_secs(2)))?,
+        })
+    }
+
+    /// Where kinds have counts, no stage may ask for more than there is.
+    fn fits(&self, scenario: &Scenario, stages: &Spanned<Vec<Spanned<RawStage>>>) -> Checked<()> {
+        let counted = |kind: &RoomKind| match kind.share {
+            Share::Count(count) => Some((u64::from(count), u64::from(count) * u64::from(kind.participants))),
+            Share::Weight(_) => None,
+        };
+        let Some(counts) = scenario.rooms.iter().map(counted).collect::<Option<Vec<_>>>() else { return Ok(()) };
+        let (rooms, seats) = counts.iter().fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1));
+        for (stage, raw) in scenario.stages.iter().zip(stages.get_ref()) {
+            let (wanted, most, key) = match stage.goal {
+                Goal::Participants { count, .. } => (count, seats, "participants"),
+                Goal::Rooms { count, .. } => (count, rooms, "rooms"),
+                Goal::Hold | Goal::JoinsPerSecond(_) => continue,
+            };
+            if u64::from(wanted) > most {
+                let problem =
+                    format!("asks for {wanted} and the counts of [[rooms]] make {most}: raise them or use weight");
+                return Err(self.source.error(raw.span(), &format!("stage.{key}"), problem));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "[target]\nurl = \"http://127.0.0.1:7100\"\n[[stage]]\nduration = \"10s\"\nparticipants = 4\n\
+                        [[rooms]]\nname = \"pair\"\nparticipants = 2\n";
+
+    fn error_of(text: &str) -> String {
+        Scenario::parse("s.toml", text).expect_err("the scenario is bad").to_string()
+    }
+
+    #[test]
+    fn defaults_are_what_a_call_of_voices_needs() {
+        let scenario = Scenario::parse("s.toml", GOOD).expect("good");
+        let pair = &scenario.rooms[0];
+        assert_eq!((pair.audio_publishers, pair.video_publishers, pair.audio_slots, pair.video_slots), (2, 0, 3, 0));
+        let ramp = Duration::from_secs(10);
+        assert_eq!(scenario.stages, [Stage { duration: ramp, goal: Goal::Participants { count: 4, ramp } }]);
+        assert_eq!((scenario.seed, scenario.duration()), (1, ramp));
+        assert_eq!(scenario.server, Server::default());
+    }
+
+    #[test]
+    fn paths_stand_beside_the_file() {
+        let text = format!("{GOOD}[server]\npid_file = \"pids.json\"\n");
+        let scenario = Scenario::parse("some/where/s.toml", &text).expect("good");
+        assert_eq!(scenario.server.pid_files, [Path::new("some/where/pids.json")]);
+    }
+
+    #[test]
+    fn errors_say_line_key_and_what_would_be_right() {
+        let stage = |rest: &str| GOOD.replace("participants = 4", rest);
+        let rooms = |rest: &str| format!("{GOOD}{rest}\n");
+        let cases = [
+            (GOOD.replace("http:", "ftp:"), "s.toml:2: target.url: must be a URL like http://"),
+            (GOOD.replace("\"10s\"", "\"10\""), "s.toml:4: stage.duration: \"\" is not one of ms, s, m, h"),
+            (stage("participants = 4\nrooms = 2"), "s.toml:3: stage: takes one of participants, rooms and joins"),
+            (stage("participants = 4\nramp = \"11s\""), "s.toml:6: stage.ramp: must be above 0 and at most 10s"),
+            (stage("ramp = \"5s\""), "s.toml:5: stage.ramp: goes with participants or rooms"),
+            (stage("joins_per_second = 0"), "s.toml:5: stage.joins_per_second: must be from 0.01 to 2000"),
+            (stage("participant = 4"), "s.toml:5: participant: unknown field `participant`, expected one of"),
+            (rooms("audio_publishers = 3"), "s.toml:9: rooms.audio_publishers: must be from 0 to 2, not 3"),
+            (rooms("count = 1"), "s.toml:3: stage.participants: asks for 4 and the counts of [[rooms]] make 2"),
+            (rooms("count = 0"), "s.toml:9: count: invalid value"),
+            (rooms("weight = 1\ncount = 1"), "s.toml:9: rooms.weight: takes either weight or count"),
+            (rooms("[[rooms]]\nname = \"pair\"\nparticipants = 2"), "s.toml:10: rooms.name: there is another kind"),
+            (rooms("[[rooms]]\nname = \"b\"\nparticipants = 2\ncount = 2"), "s.toml:9: rooms: give every kind of room"),
+            (rooms("[[rooms]]\nname = \"B\"\nparticipants = 2"), "s.toml:10: rooms.name: a name is 1 to 32"),
+            (rooms("[churn]\nper_minute = -1"), "s.toml:10: churn.per_minute: must be from 0 to 20, not -1"),
+            (format!("thresholds = [\n\"joins.faild == 0\"\n]\n{GOOD}"), "s.toml:2: thresholds: column 1: no figure"),
+            (GOOD.replace("[[rooms]]", "[[room]]"), "s.toml:6: [[room]]: unknown field `room`"),
+            ("[target\n".into(), "s.toml:1: "),
+        ];
+        for (text, wanted) in cases {
+            let error = error_of(&text);
+            assert!(error.starts_with(wanted), "{error:?} does not begin with {wanted:?}");
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! What the target's media nodes cost, where they can be seen: their processes on this machine, or their Prometheus pages.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use anyhow::{Context as _, bail};
+use procfs::process::Process;
+use reqwest::Url;
+use serde::Serialize;
+use tokio::{sync::mpsc, time::MissedTickBehavior};
+
+use super::scenario::Server;
+use crate::client::report::rounded;
+
+/// A name in a file of process ids that is a media node's.
+const MEDIA_NODE: &str = "-sfu-";
+
+/// What the target's media nodes cost.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ServerFigures {
+    /// CPU time over RTP packets sent, in the seconds in which nobody joined or left.
+    pub cpu_us_per_packet: Option<f64>,
+    /// CPU time over time in those seconds: 1 is one core.
+    pub cpu_cores: Option<f64>,
+    /// RTP packets sent in each of those seconds.
+    pub packets_out_per_second: Option<f64>,
+    /// How many of those seconds there were.
+    pub quiet_seconds: Option<f64>,
+    /// Resident memory that was added since the run began, over the participants, when most were there. A node that
+    /// carried calls before has memory from then: for this figure, start it afresh.
+    pub memory_kib_per_participant: Option<f64>,
+    /// Resident memory, at most.
+    pub memory_mib: Option<f64>,
+}
+
+/// Counters of all media nodes together, at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Reading {
+    /// CPU time since their start.
+    pub cpu_s: Option<f64>,
+    /// Resident memory.
+    pub resident_bytes: Option<f64>,
+    /// RTP packets sent, to clients and to other nodes.
+    pub packets_out: Option<f64>,
+}
+
+/// Follows readings over a run.
+#[derive(Debug, Default)]
+pub struct ServerMeter {
+    first_resident: Option<f64>,
+    most_resident: Option<f64>,
+    /// Participants, and memory added, at the last reading with most of them.
+    at_most: Option<(u64, f64)>,
+    last: Option<(Duration, Reading)>,
+    quiet: Quiet,
+    quiet_with_packets: Quiet,
+}
+
+/// Sums over seconds in which nobody joined or left.
+#[derive(Debug, Default, Clone, Copy)]
+struct Quiet {
+    span_s: f64,
+    cpu_s: f64,
+    packets: f64,
+}
+
+impl ServerMeter {
+    /// A reading. `quiet` says that nobody joined or left since the last one. Returns CPU time over time since then.
+    pub fn handle_reading(&mut self, now: Duration, reading: Reading, participants: u64, quiet: bool) -> Option<f64> {
+        if let Some(resident) = reading.resident_bytes {
+            let first = *self.first_resident.get_or_insert(resident);
+            self.most_resident = Some(self.most_resident.map_or(resident, |most| most.max(resident)));
+            if participants > 0 && self.at_most.is_none_or(|(most, _)| participants >= most) {
+                self.at_most = Some((participants, resident - first));
+            }
+        }
+        let (before, earlier) = self.last.replace((now, reading))?;
+        let span_s = now.saturating_sub(before).as_secs_f64();
+        // A process that was started anew counts from 0.
+        let grown = |new: Option<f64>, old: Option<f64>| Some(new? - old?).filter(|grown| *grown >= 0.0);
+        let cpu_s = grown(reading.cpu_s, earlier.cpu_s)?;
+        if quiet {
+            self.quiet.span_s += span_s;
+            self.quiet.cpu_s += cpu_s;
+            if let Some(packets) = grown(reading.packets_out, earlier.packets_out) {
+                self.quiet_with_packets.span_s += span_s;
+                self.quiet_with_packets.cpu_s += cpu_s;
+                self.quiet_with_packets.packets += packets;
+            }
+        }
+        Some(cpu_s / span_s.max(1e-9))
+    }
+
+    /// What all readings say.
+    pub fn figures(&self) -> ServerFigures {
+        let over = |part: f64, whole: f64| (whole > 0.0).then(|| rounded(part / whole));
+        let (quiet, sending) = (self.quiet, self.quiet_with_packets);
+        ServerFigures {
+            cpu_us_per_packet: over(sending.cpu_s * 1e6, sending.packets),
+            cpu_cores: over(quiet.cpu_s, quiet.span_s),
+            packets_out_per_second: over(sending.packets, sending.span_s),
+            quiet_seconds: (quiet.span_s > 0.0).then(|| rounded(quiet.span_s)),
+            memory_kib_per_participant: self.at_most.and_then(|(most, added)| over(added / 1024.0, most as f64)),
+            memory_mib: self.most_resident.map(|bytes| rounded(bytes / 1024.0 / 1024.0)),
+        }
+    }
+}
+
+/// Reads the media nodes.
+pub struct Probe {
+    pids: Vec<u32>,
+    pages: Vec<Url>,
+    http: reqwest::Client,
+}
+
+impl Probe {
+    /// Finds out what there is to read; none if the scenario names nothing. A process or page that is not there is an
+    /// error: whoever names it wants its figures.
+    pub async fn new(server: &Server) -> anyhow::Result<Option<Self>> {
+        let mut pids = server.pids.clone();
+        for file in &server.pid_files {
+            pids.extend(pids_of(file, &server.processes)?);
+        }
+        if pids.is_empty() && server.metrics.is_empty() {
+            return Ok(None);
+        }
+        let http = reqwest::Client::builder().timeout(Duration::from_millis(900)).build()?;
+        let probe = Self { pids, pages: server.metrics.clone(), http };
+        probe.read().await?;
+        Ok(Some(probe))
+    }
+
+    /// Reads every second from now on, until nobody takes the readings. A reading that takes long holds nobody up.
+    pub fn watch(self) -> mpsc::Receiver<anyhow::Result<Reading>> {
+        let (tell, readings) = mpsc::channel(1);
+        tokio::spawn(async move {
+            let mut second = tokio::time::interval(Duration::from_secs(1));
+            second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                second.tick().await;
+                if tell.send(self.read().await).await.is_err() {
+                    return;
+                }
+            }
+        });
+        readings
+    }
+
+    /// All counters now. CPU time and memory come from processes where some were named: the pages have whole seconds.
+    async fn read(&self) -> anyhow::Result<Reading> {
+        let mut reading = Reading::default();
+        for page in &self.pages {
+            let answer = self.http.get(page.clone()).send().await?.error_for_status()?;
+            let text = answer.text().await.with_context(|| format!("cannot read {page}"))?;
+            let add = |sum: &mut Option<f64>, name, label| *sum = plus(*sum, sum_of(&text, name, label));
+            add(&mut reading.packets_out, "isthmus_rtp_packets_total", Some(r#"direction="out""#));
+            add(&mut reading.cpu_s, "process_cpu_seconds_total", None);
+            add(&mut reading.resident_bytes, "process_resident_memory_bytes", None);
+        }
+        if !self.pids.is_empty() {
+            (reading.cpu_s, reading.resident_bytes) = (None, None);
+        }
+        for pid in &self.pids {
+            let (cpu_s, resident_bytes) = process(*pid).with_context(|| format!("cannot see process {pid}"))?;
+            reading.cpu_s = plus(reading.cpu_s, Some(cpu_s));
+            reading.resident_bytes = plus(reading.resident_bytes, Some(resident_bytes));
+        }
+        Ok(reading)
+    }
+}
+
+fn plus(sum: Option<f64>, more: Option<f64>) -> Option<f64> {
+    sum.map_or(more, |sum| Some(sum + more.unwrap_or(0.0)))
+}
+
+/// CPU time in seconds, in steps of a clock tick (10 ms), and resident bytes.
+fn process(pid: u32) -> anyhow::Result<(f64, f64)> {
+    let stat = Process::new(i32::try_from(pid)?)?.stat()?;
+    let ticks = stat.utime + stat.stime;
+    Ok((ticks as f64 / procfs::ticks_per_second() as f64, stat.rss as f64 * procfs::page_size() as f64))
+}
+
+fn pids_of(file: &Path, names: &[String]) -> anyhow::Result<Vec<u32>> {
+    let read = || format!("cannot read process ids from {}", file.display());
+    let text = std::fs::read_to_string(file).with_context(read)?;
+    let pids: BTreeMap<String, u32> = serde_json::from_str(&text).with_context(read)?;
+    let wanted =
+        |name: &str| if names.is_empty() { name.contains(MEDIA_NODE) } else { names.iter().any(|n| n == name) };
+    let found: Vec<u32> = pids.iter().filter(|(name, _)| wanted(name)).map(|(_, pid)| *pid).collect();
+    if found.is_empty() {
+        let there: Vec<_> = pids.keys().map(String::as_str).collect();
+        bail!("{} names no process of a media node; it has {}", file.display(), there.join(", "));
+    }
+    Ok(found)
+}
+
+/// The sum of a metric over its labels, of those lines that have `label`; none if there is no such line.
+fn sum_of(page: &str, name: &str, label: Option<&str>) -> Option<f64> {
+    let values = page.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        let (labels, value) = if rest.starts_with('{') { rest.rsplit_once('}')? } else { ("", rest) };
+        let bare = rest.starts_with('{') || rest.starts_with(' ');
+        (bare && label.is_none_or(|label| labels.contains(label))).then(|| value.trim().parse::<f64>().ok())?
+    });
+    values.fold(None, |sum, value| plus(sum, Some(value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_summed_over_labels() {
+        let page = "# HELP isthmus_rtp_packets_total RTP packets forwarded.\n\
+                    isthmus_rtp_packets_total{direction=\"in\",hop=\"client\"} 100\n\
+                    isthmus_rtp_packets_total{direction=\"out\",hop=\"client\"} 300\n\
+                    isthmus_rtp_packets_total{direction=\"out\",hop=\"relay\"} 20\n\
+                    process_cpu_seconds_total 7\nprocess_cpu_seconds_total_more 9\n";
+        assert_eq!(sum_of(page, "isthmus_rtp_packets_total", Some("direction=\"out\"")), Some(320.0));
+        assert_eq!(sum_of(page, "process_cpu_seconds_total", None), Some(7.0));
+        assert_eq!(sum_of(page, "process_resident_memory_bytes", None), None);
+    }
+
+    #[test]
+    fn only_seconds_in_which_nobody_came_or_went_make_the_cost() {
+        let mut meter = ServerMeter::default();
+        let reading = |cpu_s, packets, kib: f64| Reading {
+            cpu_s: Some(cpu_s),
+            packets_out: Some(packets),
+            resident_bytes: Some(kib * 1024.0),
+        };
+        let at = Duration::from_secs;
+        meter.handle_reading(at(0), reading(1.0, 0.0, 1000.0), 0, false);
+        meter.handle_reading(at(1), reading(1.9, 1000.0, 3000.0), 10, false);
+        let cores = meter.handle_reading(at(2), reading(2.0, 21_000.0, 3500.0), 10, true);
+        assert!(cores.is_some_and(|cores| (cores - 0.1).abs() < 1e-9), "{cores:?}");
+        meter.handle_reading(at(3), reading(2.1, 41_000.0, 3400.0), 5, true);
+        // Started anew.
+        meter.handle_reading(at(4), reading(0.0, 0.0, 100.0), 5, true);
+        let figures = meter.figures();
+        assert_eq!((figures.cpu_us_per_packet, figures.packets_out_per_second), (Some(5.0), Some(20_000.0)));
+        assert_eq!((figures.quiet_seconds, figures.cpu_cores), (Some(2.0), Some(0.1)));
+        assert_eq!((figures.memory_kib_per_participant, figures.memory_mib), (Some(250.0), Some(3.42)));
+    }
+
+    #[test]
+    fn this_process_can_be_seen_and_a_bad_file_says_what_is_there() {
+        let (cpu_s, resident) = process(std::process::id()).expect("it runs");
+        assert!(cpu_s >= 0.0 && resident > 1e5);
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("pids.json");
+        std::fs::write(&file, r#"{"panama-door-1": 7, "panama-sfu-1": 8}"#).expect("it can be written");
+        assert_eq!(pids_of(&file, &[]).expect("good"), [8]);
+        assert_eq!(pids_of(&file, &["panama-door-1".into()]).expect("good"), [7]);
+        let error = pids_of(&file, &["x".into()]).expect_err("no such name").to_string();
+        assert!(error.ends_with("it has panama-door-1, panama-sfu-1"), "{error}");
+    }
+}
