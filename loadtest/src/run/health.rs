@@ -19,6 +19,8 @@ const MAX_LATE_P99_MS: f64 = 20.0;
 const MAX_DROP_SHARE: f64 = 0.0001;
 /// What was not sent in time is load that was not made: at most 1 in 1,000.
 const MAX_LEFT_OUT_SHARE: f64 = 0.001;
+/// A shorter run says nothing of what it cost.
+const SHORTEST: Duration = Duration::from_secs(1);
 /// Lateness is counted in steps of this.
 const LATE_STEP: Duration = Duration::from_micros(100);
 /// Later than 2 s is counted as 2 s.
@@ -115,7 +117,11 @@ impl Health {
         let drop_share = |drops| share(drops, counts.received + drops);
         GeneratorFigures {
             threads: self.threads as u64,
-            cpu_cores: counts.cpu.map(|cpu| rounded(cpu.as_secs_f64() / counts.span.as_secs_f64().max(1e-9))),
+            // A run that ended before it began has no span to speak of.
+            cpu_cores: counts
+                .cpu
+                .filter(|_| counts.span >= SHORTEST)
+                .map(|cpu| rounded(cpu.as_secs_f64() / counts.span.as_secs_f64())),
             busiest_thread_share: self.busiest_share.map(rounded),
             timer_late_p50_ms: self.late_quantile(0.5),
             timer_late_p99_ms: self.late_quantile(0.99),
