@@ -5,7 +5,6 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
-    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -19,7 +18,6 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpStream, UdpSocket},
     sync::mpsc,
-    time::Sleep,
 };
 use tokio_tungstenite::{
     Connector, MaybeTlsStream, WebSocketStream,
@@ -113,8 +111,6 @@ pub struct Driver {
     tcp: HashMap<SocketAddr, mpsc::Sender<Vec<u8>>>,
     tcp_events: (mpsc::Sender<TcpEvent>, mpsc::Receiver<TcpEvent>),
     tcp_dropped: u64,
-    /// One timer for the whole stay; to make one for each wait is a tenth of the cost of receiving speech.
-    timer: Pin<Box<Sleep>>,
 }
 
 /// What woke the driver.
@@ -129,8 +125,7 @@ impl Driver {
     /// IO for a client. Without `udp` its media goes over TCP.
     pub fn new(client: Client, signalling: SignalSocket, udp: Option<(UdpSocket, SocketAddr)>) -> Self {
         let tcp_events = mpsc::channel(TCP_IN_QUEUE);
-        let timer = Box::pin(tokio::time::sleep(Duration::ZERO));
-        Self { client, signalling: Some(signalling), udp, tcp: HashMap::new(), tcp_events, tcp_dropped: 0, timer }
+        Self { client, signalling: Some(signalling), udp, tcp: HashMap::new(), tcp_events, tcp_dropped: 0 }
     }
 
     /// Runs the client until `end`, or until its session is over; then says goodbye. `watch` sees it twice a second.
@@ -153,7 +148,7 @@ impl Driver {
                 next_watch = now + WATCH_INTERVAL;
             }
             tokio::select! {
-                woken = self.wait(wait.min(next_watch)) => wait = self.handle(woken, wait, &mut buffer).await?,
+                woken = self.wait(wait.min(next_watch)) => wait = self.handle(woken, &mut buffer).await?,
                 () = &mut end => break,
             }
         }
@@ -192,20 +187,16 @@ impl Driver {
                 None => std::future::pending().await,
             }
         };
-        // One that is set too early is left as it is: to wake in vain now and then is cheaper than to set it at every packet.
-        if self.timer.is_elapsed() || self.timer.deadline() > until.into() {
-            self.timer.as_mut().reset(until.into());
-        }
         tokio::select! {
             message = signalling => Woken::Signal(message),
             () = udp => Woken::Udp,
             Some(event) = self.tcp_events.1.recv() => Woken::Tcp(event),
-            () = &mut self.timer => Woken::Time,
+            () = tokio::time::sleep_until(until.into()) => Woken::Time,
         }
     }
 
-    /// Hands over what arrived and does what the client wants then. It waited until `due`. Until when to wait now.
-    async fn handle(&mut self, woken: Woken, due: Instant, buffer: &mut [u8]) -> anyhow::Result<Instant> {
+    /// Hands over what arrived and does what the client wants then. Until when to wait.
+    async fn handle(&mut self, woken: Woken, buffer: &mut [u8]) -> anyhow::Result<Instant> {
         let now = Instant::now();
         match woken {
             Woken::Signal(message) => self.handle_message(now, message)?,
@@ -221,8 +212,6 @@ impl Driver {
                 self.tcp.remove(&remote);
                 self.client.note_error(format!("the media connection to {remote} ended: {why}"));
             }
-            // Set for an earlier wait: it is set anew for this one.
-            Woken::Time if now < due => return Ok(due),
             Woken::Time => self.client.handle_timeout(now)?,
         }
         self.do_what_it_wants().await
