@@ -33,7 +33,7 @@ use super::{
 /// Larger than any UDP packet of ours.
 const READ_BUFFER_BYTES: usize = 2048;
 /// What a signalling socket reads at once. It is cleared at every look at the socket, even in vain: with the default of
-/// 128 KiB that was half the cost of receiving a packet of speech.
+/// 128 KiB that was a fifth of the cost of receiving a packet of speech.
 const SIGNAL_READ_BYTES: usize = 4096;
 /// The most packets that are read from a UDP socket before the client looks at anything else.
 const UDP_BURST: usize = 32;
