@@ -1,6 +1,15 @@
 //! Errors in TOML files that say file, line and key, for every kind of scenario.
 
-use std::{fmt, ops::Range};
+use std::{fmt, ops::Range, path::Path};
+
+/// The text of a scenario.
+///
+/// # Errors
+/// The file cannot be read; says which.
+pub fn read(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path)
+        .map_err(|error| anyhow::anyhow!("cannot read the scenario {}: {error}", path.display()))
+}
 
 /// What is wrong with a file, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

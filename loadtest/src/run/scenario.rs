@@ -16,7 +16,7 @@ use toml::Spanned;
 use super::threshold::Threshold;
 use crate::{
     duration::parse_duration,
-    toml_source::{FileError, Source},
+    toml_source::{self, FileError, Source},
 };
 
 /// The most participants of one room.
@@ -229,9 +229,7 @@ fn default_tile_height() -> u16 {
 impl Scenario {
     /// Reads and checks a file.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| anyhow::anyhow!("cannot read the scenario {}: {error}", path.display()))?;
-        Ok(Self::parse(&path.display().to_string(), &text)?)
+        Ok(Self::parse(&path.display().to_string(), &toml_source::read(path)?)?)
     }
 
     /// Checks the text of a file; `file` names it in errors. Relative paths in it stand beside the file.

@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::core::{Block, HostId, LinkParameters};
-use crate::toml_source::{FileError, Source};
+use crate::toml_source::{self, FileError, Source};
 
 /// The longest host name: it becomes part of a namespace's name.
 const MAX_HOST_NAME_BYTES: usize = 40;
@@ -192,9 +192,7 @@ fn default_mtu() -> Spanned<u16> {
 impl Scenario {
     /// Reads and checks a file.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| anyhow::anyhow!("cannot read the scenario {}: {error}", path.display()))?;
-        Ok(Self::parse(&path.display().to_string(), &text)?)
+        Ok(Self::parse(&path.display().to_string(), &toml_source::read(path)?)?)
     }
 
     /// Checks the text of a file; `file` names it in errors.

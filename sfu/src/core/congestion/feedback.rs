@@ -33,7 +33,8 @@ pub(super) struct Status {
 
 /// The feedback messages in a (decrypted) compound RTCP packet; what else is in it, and what is malformed, is passed
 /// over.
-pub fn in_compound(mut rtcp: &[u8]) -> impl Iterator<Item = Feedback<'_>> {
+#[cfg(test)]
+pub(super) fn in_compound(mut rtcp: &[u8]) -> impl Iterator<Item = Feedback<'_>> {
     std::iter::from_fn(move || {
         while let [_, _, high, low, ..] = rtcp {
             let bytes = (usize::from(u16::from_be_bytes([*high, *low])) + 1) * 4;

@@ -24,9 +24,6 @@ pub(super) const RTCP_CLEAR_BYTES: usize = 8;
 /// Set in the word behind an RTCP packet that is encrypted (RFC 3711 section 3.4).
 pub(super) const ENCRYPTED: u32 = 1 << 31;
 
-/// The most that sealing adds to an RTP packet, in bytes.
-pub const MAX_RTP_OVERHEAD: usize = GCM_TAG_BYTES;
-
 /// The packet was not sealed and must not be sent: what stands in its place is of no use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unsealed;
