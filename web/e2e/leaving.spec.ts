@@ -10,7 +10,7 @@ const FORGOTTEN_MS = { min: 6000, max: 12_000 };
 /** A browser that is closed in order says so: by the socket, or by the end of the peer connection. */
 const CLOSED_MS = 2000;
 /** The pause in pictures that a planned move may cost. */
-const MAX_MOVE_GAP_MS = 1000;
+const MAX_MOVE_GAP_MS = 500;
 
 test("who closes the browser is gone at once, whose browser crashes after the documented time", async ({ arrive }) => {
   const ana = await arrive("Ana", "bogota");

@@ -77,11 +77,16 @@ pub(super) fn peer_connection(
         .enable_vp9(true)
         .enable_av1(true);
     add_h264(config.codec_config());
-    let (mut rtc, tap) = tapped(config, now);
+    let (mut rtc, outlet) = if own_egress {
+        let (rtc, tap) = tapped(config, now);
+        (rtc, Some(ClientOutlet::new(tap)))
+    } else {
+        (config.build(now), None)
+    };
     for candidate in candidates {
         rtc.add_local_candidate(candidate.clone());
     }
-    (rtc, own_egress.then(|| ClientOutlet::new(tap)))
+    (rtc, outlet)
 }
 
 /// One profile alone, so that whoever publishes H.264 is understood by whoever takes it: constrained baseline,

@@ -426,35 +426,3 @@ fn the_client_is_told_once_a_second_when_what_was_captured() {
     assert_eq!(pair.reported[0], 2_700);
     assert!(pair.reported.iter().all(|timestamp| timestamp % 3_000 == 2_700), "{:?}", pair.reported);
 }
-
-/// What a packet costs here beside what sealing alone does. `cargo test --release -p isthmus-sfu -- --ignored --nocapture cost`.
-#[test]
-#[ignore = "prints figures"]
-fn cost_of_a_packet_against_sealing_alone() {
-    let pair = Pair::connected();
-    let mut outlet = unpaced_outlet(&pair);
-    let sealer = Sealer::new(&pair.tap.key(Role::Server).expect("exported")).expect("usable");
-    let mut numbers = Streams::default().begin(1).expect("new");
-    let mut out = Vec::with_capacity(2_000);
-    let rounds = 400_000;
-    let begin = Instant::now();
-    for sequence in 0..rounds {
-        out.clear();
-        out.resize(12 + 1_200, 0);
-        sealer.seal_rtp(numbers.take(sequence).expect("new"), &mut out, 0, 12).expect("sealed");
-    }
-    let alone = begin.elapsed();
-    let packet = picture(0, 1_200, pair.now);
-    let begin = Instant::now();
-    for sequence in 0..rounds {
-        let numbers = Numbers { sequence, ..packet.numbers };
-        outlet.send(picture_mid(), Packet { numbers, ..packet.clone() }).expect("taken");
-        if sequence % 5 == 4 {
-            out.clear();
-            outlet.flush(pair.now, &mut out, |_| ());
-        }
-    }
-    let whole = begin.elapsed();
-    let nanos = |time: Duration| time.as_nanos() as f64 / rounds as f64;
-    println!("sealing 1,200 bytes {:.0} ns, with all else {:.0} ns a packet", nanos(alone), nanos(whole));
-}
