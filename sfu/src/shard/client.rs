@@ -28,7 +28,10 @@ use tokio::sync::mpsc;
 use super::outlet::ClientOutlet;
 use crate::core::{
     allowance::Allowance,
-    egress::outlet::{ExtensionIds, Heard, Packet, PayloadTypes},
+    egress::{
+        outlet::{ExtensionIds, Heard, Packet, PayloadTypes},
+        reports::Concerns,
+    },
     red,
     rewrite::{vp8_patch, vp9_patched},
     room::{Estimate, Outgoing, SlotOffer},
@@ -76,10 +79,23 @@ pub(super) enum Polled {
 pub(super) enum Due {
     #[default]
     Nothing,
+    /// Packets of a picture wait to go out past its peer connection, and the rest of the picture may soon be here.
+    Gather,
     /// What goes out past its peer connection is to be sent.
     Flush,
     /// And its peer connection is to be woken and polled before.
     Poll,
+}
+
+/// Whose an RTCP datagram is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Control {
+    /// It speaks only of what goes out past the peer connection.
+    Taken,
+    /// The peer connection has to hear it too.
+    Shared,
+    /// Nothing goes out past the peer connection, or it is not authentic.
+    NotOurs,
 }
 
 /// How a client's signalling stands.
@@ -410,22 +426,40 @@ impl Client {
         }
     }
 
-    /// An RTCP datagram, which may say something of what goes out past the peer connection: a new estimate, if it does.
-    pub(super) fn control(&mut self, datagram: &[u8], now: Instant, mut heard: impl FnMut(Heard)) -> Option<Estimate> {
-        let own = self.own.as_mut()?;
-        let mut copy = datagram.to_vec();
+    /// An RTCP datagram, opened in place, which may say something of what goes out past the peer connection: whose it is, and
+    /// a new estimate, if there is one.
+    pub(super) fn control(
+        &mut self,
+        datagram: &mut [u8],
+        now: Instant,
+        mut keyframe_wanted: impl FnMut(Mid),
+    ) -> (Control, Option<Estimate>) {
+        let Some(own) = &mut self.own else { return (Control::NotOurs, None) };
         let mut of_pictures = None;
-        own.control(&mut copy, now, |said| match said {
+        let concerns = own.control(datagram, now, |said| match said {
             Heard::Estimate { bps } => of_pictures = Some(bps),
-            said => heard(said),
+            Heard::KeyframeWanted { mid } => keyframe_wanted(mid),
+            Heard::Received { .. } => {}
         });
-        match (own.estimate_kbps(), of_pictures) {
+        let control = match concerns {
+            Some(Concerns::Sent) => Control::Taken,
+            Some(Concerns::Both) => Control::Shared,
+            None => return (Control::NotOurs, None),
+        };
+        let estimate = match (own.estimate_kbps(), of_pictures) {
             (Some(kbps), _) if self.estimate_kbps == Some(kbps) => None,
             // Where there are transport-wide numbers they say more.
             (Some(kbps), _) => Some(Estimate::Path(self.remember_estimate(Bitrate::kbps(kbps.into())))),
             (None, Some(bps)) => Some(Estimate::Pictures(self.remember_estimate(Bitrate::bps(bps)))),
             (None, None) => None,
-        }
+        };
+        (control, estimate)
+    }
+
+    /// When something is to be done about it though nothing happens.
+    pub(super) fn wake_at(&self) -> Instant {
+        let outlet = self.own.as_ref().and_then(ClientOutlet::wake_at);
+        outlet.map_or(self.timeout, |at| at.min(self.timeout))
     }
 
     /// What goes out past the peer connection, and where to, once that is known.
@@ -435,9 +469,13 @@ impl Client {
         Some((own, path))
     }
 
-    /// What is to be done when something is sent to it.
-    pub(super) fn due_for_sending(&self) -> Due {
-        if self.own.is_some() { Due::Flush } else { Due::Poll }
+    /// What is to be done when a packet was sent to it.
+    pub(super) fn due_for_sending(&self, packet: &MediaPacket) -> Due {
+        match self.own {
+            None => Due::Poll,
+            Some(_) if packet.codec.is_audio() || packet.marker => Due::Flush,
+            Some(_) => Due::Gather,
+        }
     }
 
     /// Asks the client for a keyframe of one of its layers.

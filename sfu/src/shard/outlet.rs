@@ -9,6 +9,7 @@ use crate::core::{
     egress::{
         keys::Role,
         outlet::{ExtensionIds, Heard, Line, Outlet, Packet, Unsent},
+        reports::Concerns,
         tap::Tap,
     },
     room::SlotOffer,
@@ -79,12 +80,9 @@ impl ClientOutlet {
         self.outlet.as_mut().ok_or(Unsent::UnknownLine)?.send(mid, packet)
     }
 
-    /// An RTCP datagram; opens it in place.
-    pub(super) fn control(&mut self, datagram: &mut [u8], now: Instant, heard: impl FnMut(Heard)) {
-        if let Some(outlet) = &mut self.outlet {
-            // What is not authentic is the peer connection's to refuse.
-            outlet.control(datagram, now, heard);
-        }
+    /// An RTCP datagram; see [`Outlet::control`].
+    pub(super) fn control(&mut self, datagram: &mut [u8], now: Instant, heard: impl FnMut(Heard)) -> Option<Concerns> {
+        self.outlet.as_mut()?.control(datagram, now, heard)
     }
 
     pub(super) fn estimate_kbps(&self) -> Option<u32> {

@@ -15,7 +15,7 @@ use str0m::{Candidate, media::Mid};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    client::{Client, Identity, Signalling},
+    client::{Client, Due, Identity, Signalling},
     engine::Engine,
     negotiation::{self, Refused},
 };
@@ -133,7 +133,7 @@ impl Engine {
         self.demux.set_user_fragment(client, &fragment);
         self.room_for(&room).join(client, joining);
         self.touch_room(&room);
-        self.touch(client);
+        self.touch(client, Due::Poll);
         self.counters.joined();
         Ok(())
     }
@@ -266,7 +266,7 @@ impl Engine {
             room.set_tracks(key, &negotiated.tracks);
             room.set_slots(key, &negotiated.slots);
         });
-        self.touch(key);
+        self.touch(key, Due::Poll);
         Ok(())
     }
 
