@@ -98,8 +98,6 @@ pub(super) struct Settings {
     pub max_participants: usize,
     pub max_room: usize,
     pub seed: u64,
-    /// Whether media goes out past str0m.
-    pub own_egress: bool,
     /// A moment, and what it is in microseconds of Unix time.
     pub began: (Instant, u64),
 }
@@ -204,9 +202,8 @@ impl Engine {
         }
     }
 
-    pub(super) fn peer_connection(&self, now: Instant) -> (str0m::Rtc, Option<ClientOutlet>) {
-        let Settings { candidates, own_egress, .. } = &self.settings;
-        super::negotiation::peer_connection(&self.certificate, candidates, *own_egress, now)
+    pub(super) fn peer_connection(&self, now: Instant) -> (str0m::Rtc, ClientOutlet) {
+        super::negotiation::peer_connection(&self.certificate, &self.settings.candidates, now)
     }
 
     /// A datagram came from `source`.
@@ -237,7 +234,7 @@ impl Engine {
         self.poll(client, now);
     }
 
-    /// What a client says of what it is sent past its peer connection.
+    /// What a client says of what it is sent.
     fn control(&mut self, key: ClientKey, bytes: &[u8], now: Instant) -> Control {
         let Self { clients, opened, .. } = self;
         let Some(client) = clients.get_mut(key.0) else { return Control::Taken };
@@ -407,7 +404,7 @@ impl Engine {
         }
     }
 
-    /// Sends what may go past the peer connection.
+    /// Sends what may go.
     fn flush(&mut self, key: ClientKey, now: Instant) {
         let (began, unix_us) = self.settings.began;
         let unix_us = unix_us + now.saturating_duration_since(began).as_micros() as u64;
@@ -429,10 +426,6 @@ impl Engine {
                 }
                 Ok(Polled::Transmit(transmit)) => self.egress.push(&transmit),
                 Ok(Polled::Packet { mid, rid, packet }) => self.publish(key, (mid, rid), &packet, now),
-                Ok(Polled::KeyframeWanted { mid }) => {
-                    self.in_room_of(key, |room| room.keyframe_wanted(key, mid, now));
-                }
-                Ok(Polled::Estimate(estimate)) => self.estimated(key, estimate, now),
                 Ok(Polled::Connected) => {
                     self.counters.connected(now.saturating_duration_since(client.joined));
                     self.in_room_of(key, |room| room.connected(key, now));
@@ -475,12 +468,10 @@ impl Engine {
         let Self { clients, rooms, links, counters, touched, .. } = self;
         let Some(id) = clients.get(key.0).map(|client| client.room.clone()) else { return };
         let Some(room) = rooms.get_mut(&id) else { return };
-        let mut faults = Vec::new();
-        let deliver =
-            |delivery: Delivery<'_>| forward(clients, links, counters, touched, &mut faults, packet, delivery);
+        let deliver = |delivery: Delivery<'_>| forward(clients, links, counters, touched, packet, delivery);
         let outcome = room.packet_from_client((key, mid, rid), packet, now, deliver);
         counters.forwarded(outcome);
-        self.after_forwarding(&id, faults, now);
+        self.after_forwarding(&id);
     }
 
     /// A packet that a peer relays, under a number that this shard chose.
@@ -489,20 +480,15 @@ impl Engine {
         self.waiting_since.get_or_insert(now);
         let Self { clients, rooms, links, counters, touched, .. } = self;
         let Some(room) = rooms.get_mut(&id) else { return };
-        let mut faults = Vec::new();
-        let deliver =
-            |delivery: Delivery<'_>| forward(clients, links, counters, touched, &mut faults, packet, delivery);
+        let deliver = |delivery: Delivery<'_>| forward(clients, links, counters, touched, packet, delivery);
         let outcome = room.packet_from_peer(node, stream, packet, now, deliver);
         counters.forwarded(outcome);
-        self.after_forwarding(&id, faults, now);
+        self.after_forwarding(&id);
     }
 
-    fn after_forwarding(&mut self, room: &RoomId, faults: Vec<ClientKey>, now: Instant) {
+    fn after_forwarding(&mut self, room: &RoomId) {
         if self.rooms.get(room).is_some_and(Room::is_urgent) {
             self.touch_room(room);
-        }
-        for client in faults {
-            self.fault(client, now);
         }
     }
 
@@ -524,23 +510,18 @@ impl Engine {
             Effect::Signal { client, message } => self.tell(client, message, now),
             Effect::Peer { node, message } => self.tell_peer(&node, message),
             Effect::Keyframe { client, mid, rid } => {
-                let asked = self.clients.get_mut(client.0).map(|state| state.request_keyframe(mid, rid));
-                self.after(client, asked.as_ref(), now);
+                let Some(state) = self.clients.get_mut(client.0) else { return };
+                match state.request_keyframe(mid, rid) {
+                    Ok(()) => self.touch(client, Due::Poll),
+                    Err(Panicked) => self.fault(client, now),
+                }
             }
             Effect::Bandwidth { client, desired_kbps, minimum_kbps } => {
-                let state = self.clients.get_mut(client.0);
-                let asked = state.map(|state| state.set_needs(desired_kbps, minimum_kbps, now));
-                self.after(client, asked.as_ref(), now);
+                let Some(state) = self.clients.get_mut(client.0) else { return };
+                state.set_needs(desired_kbps, minimum_kbps, now);
+                self.touch(client, Due::Flush);
             }
             Effect::Ended { client, reason } => self.end(client, reason, now),
-        }
-    }
-
-    fn after(&mut self, client: ClientKey, result: Option<&Result<(), Panicked>>, now: Instant) {
-        match result {
-            Some(Ok(())) => self.touch(client, Due::Poll),
-            Some(Err(Panicked)) => self.fault(client, now),
-            None => {}
         }
     }
 
@@ -658,22 +639,19 @@ fn forward(
     links: &FxHashMap<NodeId, Link>,
     counters: &mut Counters,
     touched: &mut Touched,
-    faults: &mut Vec<ClientKey>,
     packet: &MediaPacket,
     delivery: Delivery<'_>,
 ) {
     match delivery {
-        Delivery::Client { client, outgoing } => match clients.get_mut(client.0).map(|state| state.send(&outgoing)) {
-            Some(Ok(true)) => {
+        Delivery::Client { client, outgoing } => {
+            let Some(state) = clients.get_mut(client.0) else { return };
+            if state.send(&outgoing) {
                 counters.sent(packet.payload.len());
-                if let Some(state) = clients.get_mut(client.0) {
-                    touched.add(client, state, state.due_for_sending(packet));
-                }
+                touched.add(client, state, Due::for_sending(packet));
+            } else {
+                counters.dropped("not_sendable");
             }
-            Some(Ok(false)) => counters.dropped("not_sendable"),
-            Some(Err(Panicked)) => faults.push(client),
-            None => {}
-        },
+        }
         Delivery::Peer { node, stream } => {
             let sent = links.get(node).map(|link| link.media(stream, packet.clone()));
             if !matches!(sent, Some(Ok(()))) {

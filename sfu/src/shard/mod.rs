@@ -134,7 +134,6 @@ fn settings(index: u8, config: &Config, here: Here, address: SocketAddr, tcp: bo
         max_participants: config.max_participants.div_ceil(usize::from(config.shard_count())),
         max_room: config.max_room_participants,
         seed: seed(),
-        own_egress: config.own_egress,
         began: began(),
     })
 }

@@ -125,9 +125,9 @@ impl Engine {
             replaces,
         };
         let room = who.room.clone();
-        let (rtc, own) = self.peer_connection(now);
+        let connection = self.peer_connection(now);
         let signalling = Signalling::Attached { attachment, outbox: outbox.clone() };
-        let client = ClientKey(self.clients.insert(Client::new(who, rtc, own, signalling, now)));
+        let client = ClientKey(self.clients.insert(Client::new(who, connection, signalling, now)));
         self.by_participant.insert(joining.participant.clone(), client);
         let fragment = self.clients[client.0].credentials().ufrag;
         self.demux.set_user_fragment(client, &fragment);

@@ -21,7 +21,7 @@ const MAX_RUN_BYTES: usize = 60_000;
 pub(super) struct Udp {
     pub socket: UdpSocket,
     state: UdpSocketState,
-    buffers: Vec<Vec<u8>>,
+    buffers: [Vec<u8>; BATCH_SIZE],
 }
 
 impl Udp {
@@ -32,14 +32,14 @@ impl Udp {
         let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER_BYTES);
         let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER_BYTES);
         let room = MAX_DATAGRAM_BYTES * state.gro_segments();
-        let buffers = (0..BATCH_SIZE).map(|_| vec![0; room]).collect();
+        let buffers = std::array::from_fn(|_| vec![0; room]);
         Ok(Self { socket, state, buffers })
     }
 
     /// Reads one batch and hands out its datagrams. Whether there may be more.
     pub(super) fn receive(&mut self, mut handle: impl FnMut(SocketAddr, &[u8])) -> io::Result<bool> {
         let mut metas = [RecvMeta::default(); BATCH_SIZE];
-        let mut slices: Vec<IoSliceMut<'_>> = self.buffers.iter_mut().map(|b| IoSliceMut::new(b)).collect();
+        let mut slices = self.buffers.each_mut().map(|buffer| IoSliceMut::new(buffer));
         let count = match self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut metas) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
@@ -50,7 +50,8 @@ impl Udp {
                 handle(meta.addr, datagram);
             }
         }
-        Ok(true)
+        // Fewer than there was room for were all there were; of any that come now the poll tells.
+        Ok(count == BATCH_SIZE)
     }
 
     /// How many datagrams can go in one call.
