@@ -312,7 +312,7 @@ impl Client {
     }
 
     /// Queues a packet in a slot. Whether there was a way to send it.
-    pub(super) fn send(&mut self, outgoing: &Outgoing<'_>) -> bool {
+    pub(super) fn send(&mut self, outgoing: &Outgoing<'_>, now: Instant) -> bool {
         let Outgoing { mid, numbers, packet, captured } = outgoing;
         let Some((payload_type, payload)) = self.encoding(*mid, packet) else { return false };
         if !self.connected || packet.payload.len() > MAX_PAYLOAD_BYTES {
@@ -329,7 +329,7 @@ impl Client {
             orientation: packet.orientation,
             payload,
         };
-        self.outlet.send(*mid, waiting).is_ok()
+        self.outlet.send(*mid, waiting, now).is_ok()
     }
 
     /// The payload type and the payload that a packet has on an m-line: a voice with redundancy goes without it to a client

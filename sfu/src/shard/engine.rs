@@ -35,6 +35,7 @@ use super::{
 use crate::core::{
     contained::contained,
     demux::{Demux, Destination, Stray},
+    egress::outlet::Dropped,
     room::{ClientKey, Delivery, Effect, Estimate, Here, Room, StreamIds, TICK},
 };
 use isthmus_protocol::media::MediaPacket;
@@ -413,7 +414,12 @@ impl Engine {
         let Some((outlet, (protocol, destination))) = client.way_out() else { return };
         let Egress { bytes, datagrams } = egress;
         outlet.flush(now, unix_us, bytes, |length| datagrams.push(Outbound { protocol, destination, length }));
-        counters.dropped_many("egress_full", outlet.take_dropped());
+        let Dropped { full, late } = outlet.take_dropped();
+        counters.dropped_many("egress_full", full);
+        counters.dropped_many("egress_late", late);
+        for mid in outlet.take_stalled() {
+            self.in_room_of(key, |room| room.keyframe_wanted(key, mid, now));
+        }
     }
 
     /// str0m's contract: after any change, poll until it names the time it wants to be woken.
@@ -468,7 +474,7 @@ impl Engine {
         let Self { clients, rooms, links, counters, touched, .. } = self;
         let Some(id) = clients.get(key.0).map(|client| client.room.clone()) else { return };
         let Some(room) = rooms.get_mut(&id) else { return };
-        let deliver = |delivery: Delivery<'_>| forward(clients, links, counters, touched, packet, delivery);
+        let deliver = |delivery: Delivery<'_>| forward(clients, links, counters, touched, packet, delivery, now);
         let outcome = room.packet_from_client((key, mid, rid), packet, now, deliver);
         counters.forwarded(outcome);
         self.after_forwarding(&id);
@@ -480,7 +486,7 @@ impl Engine {
         self.waiting_since.get_or_insert(now);
         let Self { clients, rooms, links, counters, touched, .. } = self;
         let Some(room) = rooms.get_mut(&id) else { return };
-        let deliver = |delivery: Delivery<'_>| forward(clients, links, counters, touched, packet, delivery);
+        let deliver = |delivery: Delivery<'_>| forward(clients, links, counters, touched, packet, delivery, now);
         let outcome = room.packet_from_peer(node, stream, packet, now, deliver);
         counters.forwarded(outcome);
         self.after_forwarding(&id);
@@ -641,11 +647,12 @@ fn forward(
     touched: &mut Touched,
     packet: &MediaPacket,
     delivery: Delivery<'_>,
+    now: Instant,
 ) {
     match delivery {
         Delivery::Client { client, outgoing } => {
             let Some(state) = clients.get_mut(client.0) else { return };
-            if state.send(&outgoing) {
+            if state.send(&outgoing, now) {
                 counters.sent(packet.payload.len());
                 touched.add(client, state, Due::for_sending(packet));
             } else {

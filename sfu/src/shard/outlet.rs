@@ -7,7 +7,7 @@ use str0m::{media::Mid, net::Protocol};
 use crate::core::{
     egress::{
         keys::Role,
-        outlet::{ExtensionIds, Heard, Line, Outlet, Packet, Unsent},
+        outlet::{Dropped, ExtensionIds, Heard, Line, Outlet, Packet, Unsent},
         reports::Concerns,
         tap::Tap,
     },
@@ -87,8 +87,8 @@ impl ClientOutlet {
         true
     }
 
-    pub(super) fn send(&mut self, mid: Mid, packet: Packet) -> Result<(), Unsent> {
-        self.outlet.as_mut().ok_or(Unsent::UnknownLine)?.send(mid, packet)
+    pub(super) fn send(&mut self, mid: Mid, packet: Packet, now: Instant) -> Result<(), Unsent> {
+        self.outlet.as_mut().ok_or(Unsent::UnknownLine)?.send(mid, packet, now)
     }
 
     /// An RTCP datagram; see [`Outlet::control`].
@@ -114,8 +114,13 @@ impl ClientOutlet {
         }
     }
 
-    pub(super) fn take_dropped(&mut self) -> u64 {
-        self.outlet.as_mut().map_or(0, Outlet::take_dropped)
+    pub(super) fn take_dropped(&mut self) -> Dropped {
+        self.outlet.as_mut().map(Outlet::take_dropped).unwrap_or_default()
+    }
+
+    /// See [`Outlet::take_stalled`].
+    pub(super) fn take_stalled(&mut self) -> Vec<Mid> {
+        self.outlet.as_mut().map(Outlet::take_stalled).unwrap_or_default()
     }
 
     pub(super) fn wake_at(&self) -> Option<Instant> {

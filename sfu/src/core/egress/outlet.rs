@@ -31,6 +31,11 @@ use crate::core::{
 /// The most packets that wait, of voices and of pictures each. More means that what paces them has lost its way; the oldest
 /// are dropped.
 const MAX_WAITING: usize = 1_024;
+/// How long a voice waits at most; it waits at all only where the machine is behind, and would be heard too late.
+const VOICE_PATIENCE: Duration = Duration::from_millis(400);
+/// How long pictures wait at most: what the path carries has fallen far below what they were chosen for, and a keyframe of
+/// a smaller one would wait behind them.
+const PICTURE_PATIENCE: Duration = Duration::from_secs(1);
 /// How many packets of a picture stream are kept for repair: 1.7 s of the largest layer.
 const MAX_KEPT: usize = 256;
 /// A packet is not repaired again for this long: the client asks until it has come.
@@ -168,6 +173,7 @@ struct Form {
 }
 
 struct Waiting {
+    since: Instant,
     stream: usize,
     number: PacketNumber,
     packet: Packet,
@@ -192,7 +198,18 @@ pub struct Outlet {
     run: Run,
     wake_at: Option<Instant>,
     next_report: Option<Instant>,
-    dropped: u64,
+    dropped: Dropped,
+    /// Where pictures have waited for too long.
+    stalled: Vec<Mid>,
+}
+
+/// How many packets will never be sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Too many waited.
+    pub full: u64,
+    /// They have waited for too long.
+    pub late: u64,
 }
 
 impl Outlet {
@@ -215,7 +232,8 @@ impl Outlet {
             run: Run::default(),
             wake_at: None,
             next_report: None,
-            dropped: 0,
+            dropped: Dropped::default(),
+            stalled: Vec::new(),
         })
     }
 
@@ -247,14 +265,14 @@ impl Outlet {
         true
     }
 
-    /// A packet waits to be sent on the m-line `mid`.
+    /// A packet waits from `now` on to be sent on the m-line `mid`.
     ///
     /// # Errors
     /// It will never be sent: see [`Unsent`].
-    pub fn send(&mut self, mid: Mid, packet: Packet) -> Result<(), Unsent> {
+    pub fn send(&mut self, mid: Mid, packet: Packet, now: Instant) -> Result<(), Unsent> {
         let index = *self.by_mid.get(&mid).ok_or(Unsent::UnknownLine)?;
         let number = self.streams[index].numbers.take(packet.numbers.sequence).ok_or(Unsent::NumberUsed)?;
-        self.wait(Waiting { stream: index, number, packet, repairs: None });
+        self.wait(Waiting { since: now, stream: index, number, packet, repairs: None });
         Ok(())
     }
 
@@ -262,9 +280,28 @@ impl Outlet {
         let queue = if waiting.packet.codec.is_audio() { &mut self.voices } else { &mut self.pictures };
         if queue.len() >= MAX_WAITING {
             queue.pop_front();
-            self.dropped += 1;
+            self.dropped.full += 1;
         }
         queue.push_back(waiting);
+    }
+
+    /// Drops what has waited for too long.
+    fn drop_late(&mut self, now: Instant) {
+        let is_late = |waiting: &Waiting, patience| now.saturating_duration_since(waiting.since) > patience;
+        while self.voices.pop_front_if(|voice| is_late(voice, VOICE_PATIENCE)).is_some() {
+            self.dropped.late += 1;
+        }
+        if !self.pictures.front().is_some_and(|picture| is_late(picture, PICTURE_PATIENCE)) {
+            return;
+        }
+        self.run = Run::default();
+        for picture in self.pictures.drain(..) {
+            self.dropped.late += 1;
+            let mid = self.streams[picture.stream].mid;
+            if !self.stalled.contains(&mid) {
+                self.stalled.push(mid);
+            }
+        }
     }
 
     /// What the path to the client is taken to carry, in kbit/s; none where it says nothing of when packets come.
@@ -289,9 +326,15 @@ impl Outlet {
         self.wake_at
     }
 
-    /// How many packets were dropped since this was last asked, because too many waited.
-    pub fn take_dropped(&mut self) -> u64 {
+    /// How many packets were dropped since this was last asked.
+    pub fn take_dropped(&mut self) -> Dropped {
         std::mem::take(&mut self.dropped)
+    }
+
+    /// The m-lines whose pictures have waited for too long and were dropped since this was last asked: each goes on with a
+    /// keyframe.
+    pub fn take_stalled(&mut self) -> Vec<Mid> {
+        std::mem::take(&mut self.stalled)
     }
 
     /// Writes what may go at `now` behind what is in `out`, voices first. `written` is called with the length of each datagram.
@@ -299,13 +342,14 @@ impl Outlet {
         if let Some(controller) = &mut self.controller {
             controller.tick(now);
         }
+        self.drop_late(now);
         for _ in 0..MAX_FLUSHED {
             let waiting = congestion::Waiting { audio: !self.voices.is_empty(), video: !self.pictures.is_empty() };
             let next = self.controller.as_mut().map_or_else(|| unpaced(waiting), |it| it.next(waiting, now));
             let packet = match next {
                 Next::Audio => self.voices.pop_front().map(|voice| (voice, 0)),
                 Next::Video => self.next_picture(),
-                Next::Padding { .. } => self.padding().map(|again| (again, 0)),
+                Next::Padding { .. } => self.padding(now).map(|again| (again, 0)),
                 Next::Wait { until } => {
                     self.wake_at = until;
                     return;
@@ -325,14 +369,15 @@ impl Outlet {
     }
 
     /// What to send to find out what the path carries: the newest packet once more, as a repair. None before there is one.
-    fn padding(&mut self) -> Option<Waiting> {
+    fn padding(&mut self, now: Instant) -> Option<Waiting> {
         let is_usable =
             |stream: &Stream| stream.repair.is_some() && stream.kept.back().is_some_and(Kept::is_repairable);
         let index = self.streams.iter().position(is_usable)?;
         let Stream { repair, kept, .. } = &mut self.streams[index];
         let (numbers, newest) = (repair.as_mut()?, kept.back()?);
         let number = numbers.take_next()?;
-        Some(Waiting { stream: index, number, packet: newest.packet.clone(), repairs: Some(newest.sequence) })
+        let packet = newest.packet.clone();
+        Some(Waiting { since: now, stream: index, number, packet, repairs: Some(newest.sequence) })
     }
 
     /// Writes one packet, with a payload of `length` bytes if that takes one byte of padding.
@@ -346,7 +391,7 @@ impl Outlet {
     ) {
         let is_padded = payload_bytes(&waiting) + 1 == length;
         let bytes = payload_bytes(&waiting) + usize::from(is_padded) + OVERHEAD_BYTES;
-        let Waiting { stream, number, packet, repairs } = waiting;
+        let Waiting { stream, number, packet, repairs, .. } = waiting;
         let is_reported = self.streams[stream].ids.transport.is_some();
         let controller = self.controller.as_mut().filter(|_| is_reported);
         let transport = controller.map(|controller| controller.sent(bytes, now).0);
@@ -368,7 +413,7 @@ impl Outlet {
         let sequence = number.sequence();
         if self.sealer.seal_rtp(number, out, start, header_bytes).is_err() {
             out.truncate(start);
-            self.dropped += 1;
+            self.dropped.full += 1;
             return;
         }
         written(out.len() - start);
@@ -450,7 +495,7 @@ impl Outlet {
         kept.repaired = Some(now);
         let packet = kept.packet.clone();
         if let Some(number) = numbers.take_next() {
-            self.wait(Waiting { stream: index, number, packet, repairs: Some(sequence) });
+            self.wait(Waiting { since: now, stream: index, number, packet, repairs: Some(sequence) });
         }
     }
 

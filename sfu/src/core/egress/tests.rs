@@ -19,7 +19,7 @@ use super::{
     keys::Role,
     numbers::{StreamNumbers, Streams},
     open::Opener,
-    outlet::{ExtensionIds, Line, Outlet, Packet, PayloadTypes, Unsent},
+    outlet::{Dropped, ExtensionIds, Line, Outlet, Packet, PayloadTypes, Unsent},
     reports::{self, Report},
     seal::Sealer,
     sender_report::{self, NtpTime, Sent},
@@ -284,9 +284,9 @@ fn packets_arrive_as_they_were_voices_first() {
     let mut pair = Pair::connected();
     let mut outlet = outlet(&pair);
     for sequence in 1..=3 {
-        assert_eq!(outlet.send(picture_mid(), picture(sequence, 1_100, pair.now)), Ok(()));
+        assert_eq!(outlet.send(picture_mid(), picture(sequence, 1_100, pair.now), pair.now), Ok(()));
     }
-    assert_eq!(outlet.send(voice_mid(), voice(9, pair.now)), Ok(()));
+    assert_eq!(outlet.send(voice_mid(), voice(9, pair.now), pair.now), Ok(()));
     deliver(&mut outlet, &mut pair);
     let seen = |packet: &RtpPacket| (*packet.header.ssrc, packet.header.sequence_number, packet.payload.len());
     let received: Vec<_> = pair.received.iter().map(seen).collect();
@@ -314,7 +314,7 @@ fn what_is_lost_is_repaired_once_for_each_time_that_it_is_asked_for() {
     let mut outlet = unpaced_outlet(&pair);
     let mut client = Sealer::new(&pair.tap.key(Role::Client).expect("exported")).expect("usable");
     for sequence in 0..100 {
-        outlet.send(picture_mid(), picture(sequence, 900, pair.now)).expect("taken");
+        outlet.send(picture_mid(), picture(sequence, 900, pair.now), pair.now).expect("taken");
         for datagram in flushed(&mut outlet, pair.now) {
             if ![20, 21, 23].contains(&sequence) {
                 pair.arrive(true, &datagram);
@@ -354,7 +354,7 @@ fn what_the_path_carries_is_learnt_from_what_the_client_says() {
     let mut datagrams = 0;
     for sequence in 0..1_000 {
         if sequence % 3 == 0 {
-            outlet.send(picture_mid(), picture(sequence / 3, 1_100, pair.now)).expect("taken");
+            outlet.send(picture_mid(), picture(sequence / 3, 1_100, pair.now), pair.now).expect("taken");
         }
         for datagram in flushed(&mut outlet, pair.now) {
             datagrams += 1;
@@ -377,7 +377,7 @@ fn packets_of_a_picture_are_made_equally_long_by_a_byte_and_no_more() {
     let mut outlet = unpaced_outlet(&pair);
     let lengths = [1_149, 1_149, 1_150, 1_150, 1_150, 400, 401, 900];
     for (sequence, length) in lengths.into_iter().enumerate() {
-        outlet.send(picture_mid(), picture(sequence as u64, length, pair.now)).expect("taken");
+        outlet.send(picture_mid(), picture(sequence as u64, length, pair.now), pair.now).expect("taken");
     }
     let datagrams = flushed(&mut outlet, pair.now);
     let overhead = datagrams[2].len() - 1_150;
@@ -396,11 +396,34 @@ fn what_waits_is_bounded_and_no_number_goes_twice() {
     let pair = Pair::connected();
     let mut outlet = unpaced_outlet(&pair);
     for sequence in 0..1_100 {
-        outlet.send(picture_mid(), picture(sequence, 100, pair.now)).expect("taken");
+        outlet.send(picture_mid(), picture(sequence, 100, pair.now), pair.now).expect("taken");
     }
-    assert_eq!(outlet.take_dropped(), 1_100 - 1_024);
-    assert_eq!(outlet.send(picture_mid(), picture(1_099, 100, pair.now)), Err(Unsent::NumberUsed));
-    assert_eq!(outlet.send(Mid::from("zz"), picture(1, 100, pair.now)), Err(Unsent::UnknownLine));
+    assert_eq!(outlet.take_dropped(), Dropped { full: 1_100 - 1_024, late: 0 });
+    assert_eq!(outlet.send(picture_mid(), picture(1_099, 100, pair.now), pair.now), Err(Unsent::NumberUsed));
+    assert_eq!(outlet.send(Mid::from("zz"), picture(1, 100, pair.now), pair.now), Err(Unsent::UnknownLine));
+}
+
+#[test]
+fn what_has_waited_for_too_long_is_dropped_and_pictures_begin_anew() {
+    let mut pair = Pair::connected();
+    let mut outlet = outlet(&pair);
+    for sequence in 0..50 {
+        outlet.send(picture_mid(), picture(sequence, 1_100, pair.now), pair.now).expect("taken");
+    }
+    outlet.send(voice_mid(), voice(1, pair.now), pair.now).expect("taken");
+    // The path is narrow, and nobody asks for a while.
+    let sent = flushed(&mut outlet, pair.now).len();
+    outlet.send(voice_mid(), voice(2, pair.now), pair.now).expect("taken");
+    outlet.send(picture_mid(), picture(50, 1_100, pair.now), pair.now + Duration::from_secs(1)).expect("taken");
+    let late = pair.now + Duration::from_millis(1_001);
+    outlet.send(voice_mid(), voice(3, late), late).expect("taken");
+    assert_eq!(flushed(&mut outlet, late).len(), 1, "the voice that is in time");
+    assert_eq!(outlet.take_dropped(), Dropped { full: 0, late: 51 - (sent as u64 - 1) + 1 });
+    assert_eq!(outlet.take_stalled(), [picture_mid()]);
+    assert_eq!(outlet.take_stalled(), []);
+    pair.now = late;
+    outlet.send(picture_mid(), picture(51, 1_100, late), late).expect("taken");
+    assert_eq!(flushed(&mut outlet, late + Duration::from_millis(100)).len(), 1, "the next picture goes");
 }
 
 #[test]
@@ -408,7 +431,7 @@ fn the_client_is_told_once_a_second_when_what_was_captured() {
     let mut pair = Pair::connected();
     let mut outlet = unpaced_outlet(&pair);
     for sequence in 0..100 {
-        outlet.send(picture_mid(), picture(sequence, 900, pair.now)).expect("taken");
+        outlet.send(picture_mid(), picture(sequence, 900, pair.now), pair.now).expect("taken");
         for datagram in flushed(&mut outlet, pair.now) {
             pair.arrive(true, &datagram);
         }
