@@ -24,11 +24,11 @@ use super::{
     sender_report::{self, NtpTime, Sent},
 };
 use crate::core::{
-    congestion::{self, Controller, Limits, Next, feedback::Feedback},
+    congestion::{Controller, Limits, Next, Waiting as Waits, feedback::Feedback},
     rewrite::{Numbers, write_picture},
 };
 
-/// The most packets that wait, of voices and of pictures each. More means that what paces them has lost its way; the oldest
+/// The most packets that wait, of voices, pictures and repairs each. More means that what paces them has lost its way; the oldest
 /// are dropped.
 const MAX_WAITING: usize = 1_024;
 /// How long a voice waits at most; it waits at all only where the machine is behind, and would be heard too late.
@@ -36,6 +36,9 @@ const VOICE_PATIENCE: Duration = Duration::from_millis(400);
 /// How long pictures wait at most: what the path carries has fallen far below what they were chosen for, and a keyframe of
 /// a smaller one would wait behind them.
 const PICTURE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long repairs wait at most, and how old a packet may be that is repaired: the picture that it belongs to has passed.
+const REPAIR_PATIENCE: Duration = Duration::from_millis(500);
+const REPAIRED_FOR: Duration = Duration::from_secs(1);
 /// How many packets of a picture stream are kept for repair: 1.7 s of the largest layer.
 const MAX_KEPT: usize = 256;
 /// A packet is not repaired again for this long: the client asks until it has come.
@@ -152,6 +155,7 @@ struct Stream {
 }
 
 struct Kept {
+    sent_at: Instant,
     sequence: u16,
     packet: Packet,
     repaired: Option<Instant>,
@@ -195,6 +199,10 @@ pub struct Outlet {
     controller: Option<Controller>,
     voices: VecDeque<Waiting>,
     pictures: VecDeque<Waiting>,
+    /// Packets again that have not come. Where pictures wait too they take turns: what a narrow path lost of a large layer must
+    /// not hold up the smaller one that came after it.
+    repairs: VecDeque<Waiting>,
+    is_picture_next: bool,
     run: Run,
     wake_at: Option<Instant>,
     next_report: Option<Instant>,
@@ -229,6 +237,8 @@ impl Outlet {
             controller: None,
             voices: VecDeque::new(),
             pictures: VecDeque::new(),
+            repairs: VecDeque::new(),
+            is_picture_next: false,
             run: Run::default(),
             wake_at: None,
             next_report: None,
@@ -277,7 +287,11 @@ impl Outlet {
     }
 
     fn wait(&mut self, waiting: Waiting) {
-        let queue = if waiting.packet.codec.is_audio() { &mut self.voices } else { &mut self.pictures };
+        let queue = match &waiting {
+            Waiting { repairs: Some(_), .. } => &mut self.repairs,
+            Waiting { packet, .. } if packet.codec.is_audio() => &mut self.voices,
+            Waiting { .. } => &mut self.pictures,
+        };
         if queue.len() >= MAX_WAITING {
             queue.pop_front();
             self.dropped.full += 1;
@@ -289,6 +303,9 @@ impl Outlet {
     fn drop_late(&mut self, now: Instant) {
         let is_late = |waiting: &Waiting, patience| now.saturating_duration_since(waiting.since) > patience;
         while self.voices.pop_front_if(|voice| is_late(voice, VOICE_PATIENCE)).is_some() {
+            self.dropped.late += 1;
+        }
+        while self.repairs.pop_front_if(|repair| is_late(repair, REPAIR_PATIENCE)).is_some() {
             self.dropped.late += 1;
         }
         if !self.pictures.front().is_some_and(|picture| is_late(picture, PICTURE_PATIENCE)) {
@@ -318,7 +335,12 @@ impl Outlet {
 
     /// Whether anything waits to be sent.
     pub fn is_waiting(&self) -> bool {
-        !self.voices.is_empty() || !self.pictures.is_empty()
+        let Waits { audio, video } = self.waits();
+        audio || video
+    }
+
+    fn waits(&self) -> Waits {
+        Waits { audio: !self.voices.is_empty(), video: !self.pictures.is_empty() || !self.repairs.is_empty() }
     }
 
     /// When [`flush`](Self::flush) is to be called though nothing is sent.
@@ -344,7 +366,7 @@ impl Outlet {
         }
         self.drop_late(now);
         for _ in 0..MAX_FLUSHED {
-            let waiting = congestion::Waiting { audio: !self.voices.is_empty(), video: !self.pictures.is_empty() };
+            let waiting = self.waits();
             let next = self.controller.as_mut().map_or_else(|| unpaced(waiting), |it| it.next(waiting, now));
             let packet = match next {
                 Next::Audio => self.voices.pop_front().map(|voice| (voice, 0)),
@@ -361,8 +383,14 @@ impl Outlet {
         self.wake_at = None;
     }
 
-    /// The next picture packet, and how long to make it.
+    /// The next packet of a picture, for the first time or again, and how long to make it.
     fn next_picture(&mut self) -> Option<(Waiting, usize)> {
+        let is_repair = self.pictures.is_empty() || !self.is_picture_next;
+        if let Some(repair) = self.repairs.pop_front_if(|_| is_repair) {
+            self.is_picture_next = true;
+            return Some((repair, 0));
+        }
+        self.is_picture_next = false;
         let waiting = self.pictures.pop_front()?;
         let length = self.run.next(payload_bytes(&waiting), self.pictures.iter().map(payload_bytes));
         Some((waiting, length))
@@ -418,7 +446,7 @@ impl Outlet {
         }
         written(out.len() - start);
         if repairs.is_none() {
-            self.streams[stream].was_sent(sequence, packet);
+            self.streams[stream].was_sent(sequence, packet, now);
         }
     }
 
@@ -489,7 +517,8 @@ impl Outlet {
         let Stream { repair: Some(numbers), kept, .. } = &mut self.streams[index] else { return };
         let Some(kept) = kept.iter_mut().rev().find(|kept| kept.sequence == sequence) else { return };
         let is_too_soon = kept.repaired.is_some_and(|at| now.saturating_duration_since(at) < REPAIR_PAUSE);
-        if is_too_soon || !kept.is_repairable() {
+        let is_too_late = now.saturating_duration_since(kept.sent_at) > REPAIRED_FOR;
+        if is_too_soon || is_too_late || !kept.is_repairable() {
             return;
         }
         kept.repaired = Some(now);
@@ -524,11 +553,11 @@ impl Outlet {
 }
 
 /// What goes when nothing says when: everything.
-fn unpaced(waiting: congestion::Waiting) -> Next {
+fn unpaced(waiting: Waits) -> Next {
     match waiting {
-        congestion::Waiting { audio: true, .. } => Next::Audio,
-        congestion::Waiting { video: true, .. } => Next::Video,
-        congestion::Waiting { .. } => Next::Wait { until: None },
+        Waits { audio: true, .. } => Next::Audio,
+        Waits { video: true, .. } => Next::Video,
+        Waits { .. } => Next::Wait { until: None },
     }
 }
 
@@ -544,7 +573,7 @@ fn end_reports(sealer: &mut Sealer, out: &mut Vec<u8>, begin: usize, written: &m
 }
 
 impl Stream {
-    fn was_sent(&mut self, sequence: u16, packet: Packet) {
+    fn was_sent(&mut self, sequence: u16, packet: Packet, now: Instant) {
         self.sent.packets = self.sent.packets.wrapping_add(1);
         self.sent.payload_bytes = self.sent.payload_bytes.wrapping_add(packet.payload.len() as u32);
         self.is_due = true;
@@ -557,7 +586,7 @@ impl Stream {
         if self.kept.len() >= MAX_KEPT {
             self.kept.pop_front();
         }
-        self.kept.push_back(Kept { sequence, packet, repaired: None });
+        self.kept.push_back(Kept { sent_at: now, sequence, packet, repaired: None });
     }
 }
 

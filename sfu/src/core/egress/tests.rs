@@ -404,6 +404,29 @@ fn what_waits_is_bounded_and_no_number_goes_twice() {
 }
 
 #[test]
+fn repairs_and_pictures_take_turns_and_old_ones_are_not_repaired() {
+    let mut pair = Pair::connected();
+    let mut outlet = unpaced_outlet(&pair);
+    let mut client = Sealer::new(&pair.tap.key(Role::Client).expect("exported")).expect("usable");
+    for sequence in 0..20 {
+        outlet.send(picture_mid(), picture(sequence, 900, pair.now), pair.now).expect("taken");
+    }
+    assert_eq!(flushed(&mut outlet, pair.now).len(), 20);
+    outlet.control(&mut nack(&mut client, 0, 0x0007), pair.now, |_| ()).expect("authentic");
+    for sequence in 20..23 {
+        outlet.send(picture_mid(), picture(sequence, 900, pair.now), pair.now).expect("taken");
+    }
+    // RFC 3550 section 5.1: the SSRC.
+    let sources = flushed(&mut outlet, pair.now).into_iter().map(|datagram| datagram[8..12].to_vec());
+    let (again, first) = (REPAIR_SSRC.to_be_bytes().to_vec(), SSRC.to_be_bytes().to_vec());
+    let expected = [&again, &first, &again, &first, &again, &first, &again];
+    assert!(sources.eq(expected.into_iter().cloned()), "a repair, a picture, and so on");
+    pair.now += Duration::from_millis(1_001);
+    outlet.control(&mut nack(&mut client, 5, 0), pair.now, |_| ()).expect("authentic");
+    assert!(!outlet.is_waiting(), "it is too late for that");
+}
+
+#[test]
 fn what_has_waited_for_too_long_is_dropped_and_pictures_begin_anew() {
     let mut pair = Pair::connected();
     let mut outlet = outlet(&pair);
