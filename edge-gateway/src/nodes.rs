@@ -3,7 +3,7 @@
 mod placement;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -25,6 +25,8 @@ use crate::config::MediaNode;
 const STATUS_EVERY: Duration = Duration::from_secs(1);
 /// How long a node has for an answer to a query.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a node has to say whether it has a room: someone waits to join. One that takes longer is not waited for.
+const HAS_ROOM_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// The PoP's media nodes, as configured.
 pub(crate) struct Nodes(BTreeMap<NodeId, Node>);
@@ -48,7 +50,7 @@ impl Node {
     /// A node that has not answered yet counts as idle: being up is enough to take its first room.
     fn candidate<'a>(&self, node: &'a NodeId) -> Candidate<'a> {
         let (draining, load) = self.last_status().map_or((false, 0.0), |status| (status.draining, status.load));
-        Candidate { node, up: self.client.is_up(), draining, load }
+        Candidate { node, up: self.client.is_up(), draining, load, has_room: false }
     }
 }
 
@@ -66,10 +68,25 @@ impl Nodes {
         self.0.iter().map(|(id, node)| node.candidate(id))
     }
 
-    /// The node that takes `room`.
-    pub(crate) fn place(&self, room: &RoomId) -> Result<&NodeClient, NoPlace> {
-        let taken = placement::place(room, self.candidates())?;
+    /// The node that takes a newcomer of `room`. Where there is a choice, the nodes are asked whether they have the room:
+    /// one round trip inside the PoP, and doors need to know nothing of each other.
+    pub(crate) async fn place(&self, room: &RoomId) -> Result<&NodeClient, NoPlace> {
+        let open = placement::open(self.candidates())?;
+        let holders = if open.len() > 1 { self.who_have(room, &open).await } else { BTreeSet::new() };
+        let candidates = open.into_iter().map(|c| Candidate { has_room: holders.contains(c.node), ..c });
+        let taken = placement::place(room, candidates)?;
         self.get(taken).ok_or(NoPlace::Down)
+    }
+
+    /// The nodes among `open` that say they have `room`.
+    async fn who_have<'a>(&self, room: &RoomId, open: &[Candidate<'a>]) -> BTreeSet<&'a NodeId> {
+        let asked = open.iter().filter_map(|candidate| Some((candidate.node, self.get(candidate.node)?)));
+        let answers = asked.map(|(node, client)| async move {
+            let query = client.query(Query::Room { room: room.clone() });
+            let answer = timeout(HAS_ROOM_TIMEOUT, query).await;
+            matches!(answer, Ok(Ok(Answer::Room { participants: 1.. }))).then_some(node)
+        });
+        futures_util::future::join_all(answers).await.into_iter().flatten().collect()
     }
 
     /// The node of that id, if it is of this PoP.

@@ -83,7 +83,7 @@ impl Door {
         intent: Intent,
     ) -> Result<(NodeId, NodeSession), Refusal> {
         self.takes_sessions()?;
-        let client = self.nodes.place(&claims.room)?;
+        let client = self.nodes.place(&claims.room).await?;
         let session = Session { room: claims.room.clone(), identity: claims.sub.clone(), grants, intent };
         Ok((client.node().clone(), self.open_session(client, session).await?))
     }

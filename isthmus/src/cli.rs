@@ -5,7 +5,7 @@ use std::{net::IpAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 use isthmus_protocol::{PopId, RoomId};
 
-use crate::config::Override;
+use crate::{config::Override, dev::MAX_MEDIA_NODES};
 
 /// Isthmus: calls through the nearest of several points of presence (PoPs).
 #[derive(Debug, Parser)]
@@ -122,6 +122,7 @@ after 3 s.
 Examples:
   isthmus dev --pops panama,zurich --no-restart
   isthmus dev --state /tmp/second --base-port 0         a second cluster, on free ports
+  isthmus dev --pops zurich --media-nodes 2             a PoP of two media nodes
   isthmus dev --https --domain isthmus.test             https://panama.isthmus.test:7100, by the development CA
   isthmus dev --only zurich --address panama=10.0.1.1 --address singapore=10.0.2.1 --address zurich=10.0.3.1
                                                         one PoP of a cluster that spans network namespaces")]
@@ -133,6 +134,10 @@ pub(crate) struct Dev {
     /// The PoPs of the cluster.
     #[arg(long, value_delimiter = ',', default_value = "panama,singapore,zurich")]
     pub(crate) pops: Vec<PopId>,
+
+    /// Media nodes of each PoP, 4 at most. Those after the first have their ports at the end of the PoP's.
+    #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = media_node_count())]
+    pub(crate) media_nodes: u8,
 
     /// Run the processes of these PoPs alone; others of the cluster run elsewhere, with the same flags and state folder.
     #[arg(long, value_delimiter = ',', value_name = "POPS")]
@@ -165,6 +170,10 @@ pub(crate) struct Dev {
     /// Leave processes dead that die.
     #[arg(long)]
     pub(crate) no_restart: bool,
+}
+
+fn media_node_count() -> clap::builder::RangedI64ValueParser<u8> {
+    clap::value_parser!(u8).range(1..=i64::from(MAX_MEDIA_NODES))
 }
 
 fn parse_address(text: &str) -> Result<(PopId, IpAddr), String> {

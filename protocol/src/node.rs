@@ -92,6 +92,11 @@ pub enum Query {
     Rooms,
     /// Load and state.
     Status,
+    /// Whether the node has a room.
+    Room {
+        /// Which.
+        room: RoomId,
+    },
     /// Take no new rooms; ask clients to move; end what is left after the deadline.
     Drain {
         /// Seconds.
@@ -115,6 +120,11 @@ pub enum Answer {
     },
     /// Load and state; also the answer to a drain.
     Status(NodeStatus),
+    /// How many of a room are connected to the node, or about to be.
+    Room {
+        /// 0 if the node does not have the room.
+        participants: u32,
+    },
 }
 
 /// What a node says of itself.
@@ -124,7 +134,8 @@ pub struct NodeStatus {
     pub participants: u32,
     /// Rooms with a participant here.
     pub rooms: u32,
-    /// From 0 (idle) to 1 (takes nobody new).
+    /// From 0 (idle) to 1 (takes nobody new): the share of its places that are taken, or of the time that its threads are
+    /// at work, whichever is more.
     pub load: f64,
     /// Whether it finishes and takes nobody new.
     pub draining: bool,

@@ -6,7 +6,7 @@ use prometheus::{GaugeVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registr
 /// once.
 #[derive(Clone, Debug)]
 pub struct PacketMetrics {
-    /// `isthmus_rtp_packets_total{direction="in|out",hop="client|relay"}`.
+    /// `isthmus_rtp_packets_total{direction="in|out",hop="client|relay|shard"}`.
     pub packets: IntCounterVec,
     /// `isthmus_rtp_bytes_total{direction,hop}`: RTP payload bytes.
     pub bytes: IntCounterVec,

@@ -24,6 +24,10 @@ pub struct Config {
     /// The most participants on the node; its load is 1 then.
     #[serde(default = "max_participants")]
     pub max_participants: usize,
+    /// From how many participants of a room on one shard further ones go to other shards. What crosses between shards costs
+    /// little, but not nothing; one core that works while others stand still costs more.
+    #[serde(default = "room_per_shard")]
+    pub room_per_shard: usize,
     /// The most participants in one room, here and elsewhere.
     #[serde(default = "max_room")]
     pub max_room_participants: usize,
@@ -37,11 +41,20 @@ const fn max_participants() -> usize {
     2_000
 }
 
+const fn room_per_shard() -> usize {
+    100
+}
+
 const fn max_room() -> usize {
     1_000
 }
 
 impl Config {
+    /// The most participants of one shard.
+    pub(crate) fn max_participants_of_shard(&self) -> usize {
+        self.max_participants.div_ceil(usize::from(self.shard_count()))
+    }
+
     /// The number of shard threads to start.
     pub fn shard_count(&self) -> u8 {
         if self.shards > 0 {

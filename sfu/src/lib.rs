@@ -5,12 +5,14 @@
 //! with its own sockets, peer connections (str0m) and rooms, so that no lock and no task switch stands on the packet
 //! path. Around them, [`Node`] takes sessions from doors and news from peer nodes off the relay.
 //!
-//! A room lives on the shard that its name hashes to. Nothing here knows HTTP, accounts or telephone numbers.
+//! A room lives on the shard that its name hashes to, and a large one on others too: its shards are each other's peers, as
+//! nodes are. Nothing here knows HTTP, accounts or telephone numbers.
 
 mod config;
 pub mod core;
 mod metrics;
 mod node;
+mod seats;
 mod shard;
 
 pub use config::Config;

@@ -1,7 +1,10 @@
 //! What a media node counts.
 
 use isthmus_relay::PacketMetrics;
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{
+    CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
+};
 
 /// The node's metrics; cloning shares them.
 #[derive(Clone, Debug)]
@@ -20,6 +23,10 @@ pub struct Metrics {
     pub join_seconds: HistogramVec,
     /// `isthmus_forward_delay_seconds`: from reading a burst of datagrams to having sent what follows from it.
     pub forward_delay_seconds: Histogram,
+    /// `isthmus_shard_participants{shard}`.
+    pub shard_participants: IntGaugeVec,
+    /// `isthmus_shard_cpu_seconds_total{shard}`: of the shard's thread. One that nears a second a second is full.
+    pub shard_cpu_seconds: CounterVec,
 }
 
 impl Metrics {
@@ -29,6 +36,8 @@ impl Metrics {
         let delay_buckets = vec![0.000_1, 0.000_25, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.025, 0.1];
         let join = HistogramOpts::new("isthmus_join_seconds", "Time to join, by phase.").buckets(join_buckets);
         let delay = HistogramOpts::new("isthmus_forward_delay_seconds", "Time from socket in to socket out.");
+        let seats = Opts::new("isthmus_shard_participants", "Participants connected to this node, by shard.");
+        let cpu = Opts::new("isthmus_shard_cpu_seconds_total", "Processor time of the node's shards.");
         let metrics = Self {
             packets,
             participants: IntGauge::new("isthmus_participants", "Participants connected to this node.")?,
@@ -37,6 +46,8 @@ impl Metrics {
             leaves: IntCounterVec::new(Opts::new("isthmus_leaves_total", "Stays that ended, by reason."), &["reason"])?,
             join_seconds: HistogramVec::new(join, &["phase"])?,
             forward_delay_seconds: Histogram::with_opts(delay.buckets(delay_buckets))?,
+            shard_participants: IntGaugeVec::new(seats, &["shard"])?,
+            shard_cpu_seconds: CounterVec::new(cpu, &["shard"])?,
         };
         registry.register(Box::new(metrics.participants.clone()))?;
         registry.register(Box::new(metrics.rooms.clone()))?;
@@ -44,6 +55,8 @@ impl Metrics {
         registry.register(Box::new(metrics.leaves.clone()))?;
         registry.register(Box::new(metrics.join_seconds.clone()))?;
         registry.register(Box::new(metrics.forward_delay_seconds.clone()))?;
+        registry.register(Box::new(metrics.shard_participants.clone()))?;
+        registry.register(Box::new(metrics.shard_cpu_seconds.clone()))?;
         Ok(metrics)
     }
 }

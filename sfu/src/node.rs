@@ -1,8 +1,8 @@
 //! The node around the shards: it takes doors' sessions and peers' news off the relay and hands them to the shard that
-//! has the room.
+//! has the participant, or that speaks for the node of the room.
 
 use std::{
-    hash::{BuildHasher as _, BuildHasherDefault},
+    collections::BTreeMap,
     io,
     net::SocketAddr,
     sync::{
@@ -20,15 +20,19 @@ use isthmus_relay::{
     Credentials, Endpoint, FrameReceiver, FrameSender, FromDoor, Mesh, MeshEvent, PacketMetrics, PeerAddress,
 };
 use prometheus::{Registry, TextEncoder};
-use rustc_hash::FxHasher;
+use rustc_hash::FxHashSet;
 use str0m::config::DtlsCert;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::{
     config::Config,
-    core::room::{Here, StreamIds},
+    core::{
+        room::{Here, StreamIds},
+        seating::{Bounds, Seating, home_of},
+    },
     metrics::Metrics,
-    shard::{self, Command, Inbox, Shard},
+    seats::Seats,
+    shard::{self, Command, Inbox, News, Post, Shard, Surroundings},
 };
 
 /// Messages that wait for a door: a client that does not read that many loses its door and finds everything again when it
@@ -70,6 +74,7 @@ pub struct Node {
 
 struct Shared {
     shards: Vec<Inbox>,
+    seats: Seats,
     metrics: Metrics,
     registry: Registry,
     max_participants: usize,
@@ -91,11 +96,14 @@ impl Node {
         let identity = credentials.identity();
         let here = Here { pop: identity.pop.clone(), node: identity.node.clone() };
         let failed = Arc::new(Notify::new());
-        let started = start_shards(config, &here, &metrics, &failed)?;
+        let bounds = Bounds { shard: config.max_participants_of_shard(), room: config.room_per_shard };
+        let seats = Seats::new(Seating::new(config.shard_count(), bounds));
+        let started = start_shards(config, here, &metrics, &seats, &failed)?;
         let media_addresses = started.iter().map(|shard| shard.address).collect();
         let (shards, threads) = started.into_iter().map(|shard| (shard.inbox, shard.thread)).unzip();
         let shared = Arc::new(Shared {
             shards,
+            seats,
             metrics,
             registry: registry.clone(),
             max_participants: config.max_participants,
@@ -133,9 +141,9 @@ impl Node {
         self.shared.status()
     }
 
-    /// Every room with someone here.
-    pub async fn rooms(&self) -> Vec<RoomView> {
-        self.shared.rooms().await
+    /// Every room with someone here. Asks no shard, so that it may be asked often.
+    pub fn open_rooms(&self) -> Vec<RoomId> {
+        self.shared.seats.rooms()
     }
 
     /// Ends every session, tells peers and stops.
@@ -154,17 +162,24 @@ impl Node {
 
 fn start_shards(
     config: &Config,
-    here: &Here,
+    here: Here,
     metrics: &Metrics,
+    seats: &Seats,
     failed: &Arc<Notify>,
 ) -> Result<Vec<Shard>, StartError> {
+    let listen = |error| StartError::Listen { what: "media", address: config.media_listen, error };
     let certificate = certificate().ok_or(StartError::Certificate)?;
-    (0..config.shard_count())
-        .map(|index| {
-            shard::start(index, config, here.clone(), certificate.clone(), metrics.clone(), failed.clone())
-                .map_err(|error| StartError::Listen { what: "media", address: config.media_listen, error })
-        })
-        .collect()
+    let posts: Vec<Post> = (0..config.shard_count()).map(|_| Post::new()).collect::<io::Result<_>>().map_err(listen)?;
+    let around = Surroundings {
+        here,
+        certificate,
+        metrics: metrics.clone(),
+        seats: seats.clone(),
+        inboxes: posts.iter().map(|post| post.inbox.clone()).collect(),
+        failed: failed.clone(),
+    };
+    let start = |(index, post)| shard::start(index, config, post, around.clone());
+    (0u8..).zip(posts).map(start).collect::<io::Result<_>>().map_err(listen)
 }
 
 /// One certificate for all of the node's sessions: what identifies a session is its ICE credentials, and making a key for
@@ -191,11 +206,21 @@ async fn serve_doors(shared: Arc<Shared>, mut from_doors: mpsc::Receiver<FromDoo
 }
 
 impl Shared {
-    fn shard_of(&self, room: &RoomId) -> &Inbox {
-        let hash = BuildHasherDefault::<FxHasher>::default().hash_one(room);
-        // The product keeps the upper bits, which are the well mixed ones of this hash.
-        let index = (u128::from(hash) * self.shards.len() as u128) >> 64;
-        &self.shards[index as usize]
+    /// The shard that speaks for the node of a room.
+    fn home_of(&self, room: &RoomId) -> &Inbox {
+        &self.shards[usize::from(home_of(room, self.shards.len() as u8))]
+    }
+
+    /// The shard that has the session, or takes it.
+    fn shard_for(&self, session: &Session) -> &Inbox {
+        let shard = match &session.intent {
+            Intent::Join { participant, replaces, .. } => {
+                Some(self.seats.place(&session.room, participant, replaces.as_ref()))
+            }
+            Intent::Resume { participant } => self.seats.find(participant),
+        };
+        // Of a session that is gone any shard says so.
+        shard.and_then(|shard| self.shards.get(usize::from(shard))).unwrap_or_else(|| self.home_of(&session.room))
     }
 
     /// Hands news of a peer to the shards. Called from relay tasks; must not wait.
@@ -211,7 +236,7 @@ impl Shared {
                     self.deliver(shard, copy);
                 }
             }
-            MeshEvent::Control { message, .. } => self.deliver(self.shard_of(message.room()), event),
+            MeshEvent::Control { message, .. } => self.deliver(self.home_of(message.room()), event),
             MeshEvent::Media { stream, .. } => match self.shards.get(usize::from(StreamIds::shard_of(*stream))) {
                 Some(shard) => self.deliver(shard, event),
                 None => self.metrics.packets.drops.with_label_values(&["unknown_stream"]).inc(),
@@ -220,7 +245,7 @@ impl Shared {
     }
 
     fn deliver(&self, shard: &Inbox, event: MeshEvent) {
-        let Some(event) = shard.news(event) else { return };
+        let Some(News::Mesh(event)) = shard.news(News::Mesh(event)) else { return };
         let reason = match event {
             MeshEvent::Media { .. } => "shard_media_full",
             MeshEvent::Control { link, .. } | MeshEvent::LinkUp { link } => {
@@ -241,7 +266,7 @@ impl Shared {
         mut sender: FrameSender<ServerMessage>,
         mut receiver: FrameReceiver<ClientMessage>,
     ) {
-        let shard = self.shard_of(&session.room).clone();
+        let shard = self.shard_for(&session).clone();
         let participant = participant_of(&session).clone();
         let attachment = self.attachments.fetch_add(1, Ordering::Relaxed);
         let (outbox, mut messages) = mpsc::channel(OUTBOX_BOUND);
@@ -280,6 +305,9 @@ impl Shared {
             }
             Query::Rooms => Answer::Rooms { rooms: self.rooms().await },
             Query::Status => Answer::Status(self.status()),
+            Query::Room { room } => {
+                Answer::Room { participants: u32::try_from(self.seats.room_size(&room)).unwrap_or(u32::MAX) }
+            }
             Query::Drain { deadline_s } => {
                 self.draining.store(true, Ordering::Relaxed);
                 for shard in &self.shards {
@@ -292,14 +320,14 @@ impl Shared {
     }
 
     async fn rooms(&self) -> Vec<RoomView> {
-        let mut rooms = Vec::new();
+        let mut views = Vec::new();
         for shard in &self.shards {
             let (reply, answer) = oneshot::channel();
             if shard.command(Command::Rooms { reply }).await.is_ok() {
-                rooms.extend(answer.await.unwrap_or_default());
+                views.extend(answer.await.unwrap_or_default());
             }
         }
-        rooms
+        merge(views)
     }
 
     fn status(&self) -> NodeStatus {
@@ -307,7 +335,7 @@ impl Shared {
         NodeStatus {
             participants: u32::try_from(participants).unwrap_or(u32::MAX),
             rooms: u32::try_from(self.metrics.rooms.get().max(0)).unwrap_or(u32::MAX),
-            load: (participants as f64 / self.max_participants.max(1) as f64).min(1.0),
+            load: (participants as f64 / self.max_participants.max(1) as f64).max(self.seats.mean_busy()).min(1.0),
             draining: self.draining.load(Ordering::Relaxed),
         }
     }
@@ -316,5 +344,57 @@ impl Shared {
 fn participant_of(session: &Session) -> &ParticipantId {
     match &session.intent {
         Intent::Join { participant, .. } | Intent::Resume { participant } => participant,
+    }
+}
+
+/// One view of each room, of those that its shards have: what is remote to one shard may be local to another.
+fn merge(views: Vec<RoomView>) -> Vec<RoomView> {
+    let mut rooms: BTreeMap<RoomId, RoomView> = BTreeMap::new();
+    for view in views {
+        let Some(room) = rooms.get_mut(&view.room) else {
+            rooms.insert(view.room.clone(), view);
+            continue;
+        };
+        room.local.extend(view.local);
+        room.remote.extend(view.remote);
+        room.peers.extend(view.peers);
+    }
+    for room in rooms.values_mut() {
+        let local: FxHashSet<&ParticipantId> = room.local.iter().map(|view| &view.id).collect();
+        room.remote.retain(|id| !local.contains(id));
+        room.remote.sort_unstable();
+        room.remote.dedup();
+    }
+    rooms.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use isthmus_protocol::node::ParticipantView;
+
+    use super::*;
+
+    #[test]
+    fn a_room_on_two_shards_is_shown_as_one() {
+        let view = |local: &[&str], remote: &[&str], peers: &[&str]| RoomView {
+            room: "demo".parse().expect("valid"),
+            local: local
+                .iter()
+                .map(|id| ParticipantView {
+                    id: id.parse().expect("valid"),
+                    connected: true,
+                    attached: true,
+                    transport: None,
+                    tracks: 0,
+                    estimate_kbps: None,
+                })
+                .collect(),
+            remote: remote.iter().map(|id| id.parse().expect("valid")).collect(),
+            peers: peers.iter().map(|id| id.parse().expect("valid")).collect(),
+        };
+        let home = view(&["a"], &["b", "c"], &["zurich-sfu-1"]);
+        let branch = view(&["b"], &["a", "c"], &[]);
+        let merged = merge(vec![home, branch]);
+        assert_eq!(merged, [view(&["a", "b"], &["c"], &["zurich-sfu-1"])]);
     }
 }

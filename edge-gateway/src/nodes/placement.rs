@@ -1,12 +1,18 @@
-//! Which media node takes a room: rendezvous hashing, so that every door of a PoP answers alike without talking to
-//! the others, and a node that goes takes only its own rooms with it.
+//! Which media node takes a newcomer of a room.
 //!
-//! A full node ([`FULL_LOAD`]) is passed over while another is not, also by newcomers of a room that it already has: a
-//! door does not know which rooms a node has. Such a room goes on at its next node too, and the relay joins the two.
-//! When all are full, newcomers go where they would if none were, and the node takes them into what it keeps back or
-//! says that it has as many participants as it may have.
+//! A room that a node has goes on there, so that it is on no more nodes than it needs. One that no node has begins where
+//! rendezvous hashing says, so that every door of a PoP answers alike without talking to the others and a node that goes takes
+//! only its own rooms with it, but at none that is clearly busier than another ([`LIGHT_WITHIN`]).
+//!
+//! A full node ([`FULL_LOAD`]) is passed over while another is not, also by newcomers of a room that it has. Such a room goes
+//! on at another node too, and the relay joins the two. When all are full, newcomers go where they would if none were, and the
+//! node takes them into what it keeps back or says that it has as many participants as it may have.
 
 use isthmus_protocol::{NodeId, RoomId, pops::FULL_LOAD};
+
+/// A node takes new rooms while its load is less than this above that of the least busy one. Wide, so that what doors see a
+/// second apart seldom makes them differ: two that do begin a room on two nodes.
+const LIGHT_WITHIN: f64 = 0.2;
 
 /// What is known of a node when a room is placed.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +25,8 @@ pub(crate) struct Candidate<'a> {
     pub(crate) draining: bool,
     /// From 0 (idle) to 1.
     pub(crate) load: f64,
+    /// Whether it has the room.
+    pub(crate) has_room: bool,
 }
 
 /// Why no node takes a room.
@@ -43,14 +51,19 @@ pub(crate) fn open<'a>(candidates: impl IntoIterator<Item = Candidate<'a>>) -> R
     }
 }
 
-/// The node that takes `room`: of those that are open, and not full if one is not, the one with the highest weight for
-/// the room.
+/// The node that takes a newcomer of `room`: of those that are open, one that is not full, has the room and is not clearly
+/// busier than another, in this order of importance; of several the one with the highest weight for the room.
 pub(crate) fn place<'a>(
     room: &RoomId,
     candidates: impl IntoIterator<Item = Candidate<'a>>,
 ) -> Result<&'a NodeId, NoPlace> {
-    let open = open(candidates)?.into_iter();
-    let best = open.max_by_key(|candidate| (candidate.load < FULL_LOAD, weight(room, candidate.node), candidate.node));
+    let open = open(candidates)?;
+    let lightest = open.iter().map(|candidate| candidate.load).fold(f64::INFINITY, f64::min);
+    let rank = |candidate: &Candidate<'a>| {
+        let is_light = candidate.load < lightest + LIGHT_WITHIN;
+        (candidate.load < FULL_LOAD, candidate.has_room, is_light, weight(room, candidate.node), candidate.node)
+    };
+    let best = open.into_iter().max_by_key(rank);
     best.map(|candidate| candidate.node).ok_or(NoPlace::Down)
 }
 
@@ -78,7 +91,7 @@ mod tests {
     }
 
     fn idle(node: &NodeId) -> Candidate<'_> {
-        Candidate { node, up: true, draining: false, load: 0.0 }
+        Candidate { node, up: true, draining: false, load: 0.0, has_room: false }
     }
 
     fn room(n: u32) -> RoomId {
@@ -117,6 +130,44 @@ mod tests {
         assert_eq!(place(&room(1), full(true)), Ok(own), "the room goes on where it is");
         let nonsense = nodes.iter().map(|node| Candidate { load: f64::NAN, ..idle(node) });
         assert_eq!(place(&room(1), nonsense), Ok(own), "a load that is no number is full");
+    }
+
+    #[test]
+    fn a_room_goes_on_where_it_is_and_begins_where_there_is_little_to_do() {
+        let nodes = nodes(3);
+        let own = place(&room(1), nodes.iter().map(idle)).expect("a node");
+        let others: Vec<&NodeId> = nodes.iter().filter(|node| *node != own).collect();
+        let with = |change: &dyn Fn(&mut Candidate<'_>)| {
+            let changed = nodes.iter().map(|node| {
+                let mut candidate = idle(node);
+                change(&mut candidate);
+                candidate
+            });
+            place(&room(1), changed.collect::<Vec<_>>()).expect("a node")
+        };
+        assert_eq!(
+            with(&|c| c.load = if c.node == own { 0.15 } else { 0.0 }),
+            own,
+            "what is alike is left to the hash"
+        );
+        assert_ne!(with(&|c| c.load = if c.node == own { 0.25 } else { 0.0 }), own, "clearly busier");
+        let has_it = |c: &mut Candidate<'_>| c.has_room = c.node == others[0];
+        assert_eq!(with(&has_it), others[0]);
+        let is_busy = |c: &mut Candidate<'_>| {
+            has_it(c);
+            c.load = if c.has_room { 0.8 } else { 0.0 };
+        };
+        assert_eq!(with(&is_busy), others[0], "busy, and the room is not scattered for that");
+        let is_full = |c: &mut Candidate<'_>| {
+            has_it(c);
+            c.load = if c.has_room { FULL_LOAD } else { 0.0 };
+        };
+        assert_eq!(with(&is_full), own, "full");
+        let two_have_it = |c: &mut Candidate<'_>| {
+            c.has_room = c.node != own;
+            c.load = if c.node == others[0] { 0.6 } else { 0.3 };
+        };
+        assert_eq!(with(&two_have_it), others[1], "of two that have it, the one that is not clearly busier");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod discovery;
 mod media_sessions;
 mod operators;
+mod placement;
 mod public_http;
 mod signalling;
 mod stage;

@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::{Duration, SystemTime},
 };
@@ -111,6 +111,7 @@ impl Stage {
             sessions: Mutex::default(),
             log,
             draining: AtomicBool::new(false),
+            load: AtomicU32::new(10),
             slow: Semaphore::new(0),
         });
         let mesh = Mesh::start(endpoint, peers, doors, |_| {}, metrics);
@@ -293,6 +294,8 @@ pub(crate) struct Script {
     sessions: Mutex<HashMap<ParticipantId, (RoomId, String)>>,
     log: mpsc::UnboundedSender<Heard>,
     draining: AtomicBool,
+    /// In percent.
+    pub(crate) load: AtomicU32,
     /// A permit for each answer to an offer with `a=slow`.
     slow: Semaphore,
 }
@@ -363,6 +366,10 @@ impl Script {
                 rooms: vec![RoomView { room: room("demo"), local: vec![], remote: vec![], peers: vec![] }],
             },
             Query::Status => self.status(),
+            Query::Room { room } => {
+                let sessions = self.sessions.lock().expect("no panic");
+                Answer::Room { participants: sessions.values().filter(|(of, _)| of == room).count() as u32 }
+            }
             Query::Drain { deadline_s } => {
                 self.draining.store(true, Ordering::Relaxed);
                 let _ = self.log.send(Heard::Drain(*deadline_s));
@@ -373,7 +380,8 @@ impl Script {
 
     fn status(&self) -> Answer {
         let draining = self.draining.load(Ordering::Relaxed);
-        Answer::Status(NodeStatus { participants: 1, rooms: 1, load: 0.1, draining })
+        let load = f64::from(self.load.load(Ordering::Relaxed)) / 100.0;
+        Answer::Status(NodeStatus { participants: 1, rooms: 1, load, draining })
     }
 
     async fn session(

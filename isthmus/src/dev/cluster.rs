@@ -53,7 +53,7 @@ impl Cluster {
         for pop in &pops {
             for process in pop.processes() {
                 let mut arguments = vec![process.role.command().into(), "--config".into()];
-                arguments.push(folder.config(pop).display().to_string());
+                arguments.push(folder.config_of(pop, &process).display().to_string());
                 arguments.extend(log.map(|filter| format!("--log={filter}")));
                 let plan = Plan {
                     name: process.name.to_string(),

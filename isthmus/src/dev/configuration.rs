@@ -2,29 +2,48 @@
 
 use std::{fmt::Write as _, path::Path};
 
-use super::layout::{Near, Pop, SITES};
-use crate::roles::Role;
+use super::layout::{MediaNode, Near, Pop, Process, SITES};
 
 /// What a write takes to another PoP's store: global tables replicate within about a second.
 const REPLICATION_DELAY_MS: u64 = 500;
 
-/// The TOML file of `pop`, one of `pops`. Files that it names stand beside it, but for `web`, the built web app.
+/// Further media nodes run this many shards: their ports are few, and the first has the cores already.
+const SHARDS_OF_FURTHER_NODES: u8 = 2;
+
+/// The TOML file of `pop`, one of `pops`: for its first media node and everything else of it. Files that it names stand
+/// beside it, but for `web`, the built web app.
 pub(super) fn toml(pop: &Pop, pops: &[Pop], web: Option<&Path>) -> String {
-    let mut text = format!(
-        "# Written by `isthmus dev` at every start: changes are lost.\n\npop = {id}\n\n\
-         [ops]\nsfu = {sfu}\nstore = {store}\n\n\
-         [directory]\nendpoint = {endpoint}\ncredentials = \"development\"\n",
-        id = quoted(&pop.id),
-        sfu = quoted(pop.process(Role::Sfu).ops),
-        store = quoted(pop.process(Role::Store).ops),
-        endpoint = quoted(store_url(pop)),
-    );
+    let nodes = pop.media_nodes();
+    let mut text = head(pop, &nodes[0].process);
+    text += &format!("store = {}\n", quoted(pop.store_process().ops));
+    text += &directory(pop);
     text += &store(pop, pops);
-    text += &relay(pop, pops);
-    let (relay_listen, media_listen) = (quoted(pop.relay()), quoted(pop.media()));
-    let _ = write!(text, "\n[sfu]\nrelay_listen = {relay_listen}\nmedia_listen = {media_listen}\n");
+    text += &relay(&nodes[0].process, Some(&pop.door()), pops);
+    text += &sfu(&nodes[0]);
     text += &gateway(pop, pops, web);
     text
+}
+
+/// The TOML file of a further media node of `pop`.
+pub(super) fn further_node(pop: &Pop, node: &MediaNode, pops: &[Pop]) -> String {
+    let mut text = head(pop, &node.process);
+    text += &directory(pop);
+    text += &relay(&node.process, None, pops);
+    text += &sfu(node);
+    text + &format!("shards = {SHARDS_OF_FURTHER_NODES}\n")
+}
+
+fn head(pop: &Pop, node: &Process) -> String {
+    let (id, ops) = (quoted(&pop.id), quoted(node.ops));
+    format!("# Written by `isthmus dev` at every start: changes are lost.\n\npop = {id}\n\n[ops]\nsfu = {ops}\n")
+}
+
+fn directory(pop: &Pop) -> String {
+    format!("\n[directory]\nendpoint = {}\ncredentials = \"development\"\n", quoted(store_url(pop)))
+}
+
+fn sfu(node: &MediaNode) -> String {
+    format!("\n[sfu]\nrelay_listen = {}\nmedia_listen = {}\n", quoted(node.relay), quoted(node.media))
 }
 
 fn store_url(pop: &Pop) -> String {
@@ -42,15 +61,17 @@ fn store(pop: &Pop, pops: &[Pop]) -> String {
     text
 }
 
-fn relay(pop: &Pop, pops: &[Pop]) -> String {
-    let mut text = format!(
-        "\n[relay]\nca = \"ca/ca.pem\"\nsfu = {sfu}\ndoor = {door}\n",
-        sfu = key_pair(pop.process(Role::Sfu).name.as_str()),
-        door = key_pair(pop.process(Role::Door).name.as_str()),
-    );
-    for peer in pops.iter().filter(|peer| peer.id != pop.id) {
-        let (node, id, address) = (quoted(peer.sfu()), quoted(&peer.id), quoted(peer.relay()));
-        let _ = write!(text, "\n[[relay.peers]]\nnode = {node}\npop = {id}\naddress = {address}\n");
+/// Every other media node is known without the directory.
+fn relay(own: &Process, door: Option<&Process>, pops: &[Pop]) -> String {
+    let mut text = format!("\n[relay]\nca = \"ca/ca.pem\"\nsfu = {}\n", key_pair(own.name.as_str()));
+    if let Some(door) = door {
+        let _ = writeln!(text, "door = {}", key_pair(door.name.as_str()));
+    }
+    for pop in pops {
+        for peer in pop.media_nodes().iter().filter(|peer| peer.process.name != own.name) {
+            let (node, id, address) = (quoted(&peer.process.name), quoted(&pop.id), quoted(peer.relay));
+            let _ = write!(text, "\n[[relay.peers]]\nnode = {node}\npop = {id}\naddress = {address}\n");
+        }
     }
     text
 }
@@ -59,18 +80,20 @@ fn gateway(pop: &Pop, pops: &[Pop], web: Option<&Path>) -> String {
     let site = pop.site();
     let origins: Vec<String> = pops.iter().map(|pop| quoted(pop.url())).collect();
     let origins = origins.join(", ");
+    let node =
+        |node: &MediaNode| format!("{{ id = {}, address = {} }}", quoted(&node.process.name), quoted(node.relay));
+    let nodes: Vec<String> = pop.media_nodes().iter().map(node).collect();
     let mut text = format!(
         "\n[gateway]\npublic_url = {url}\nregion = {region}\n\
          latitude = {latitude:?}\nlongitude = {longitude:?}\nlisten = {listen}\nops_listen = {ops}\nallowed_origins = [{origins}]\npop_origins = [{origins}]\n\
-         nodes = [{{ id = {node}, address = {address} }}]\n",
+         nodes = [{nodes}]\n",
         url = quoted(pop.url()),
         region = quoted(site.region),
         latitude = site.latitude,
         longitude = site.longitude,
         listen = quoted(pop.public()),
-        ops = quoted(pop.process(Role::Door).ops),
-        node = quoted(pop.sfu()),
-        address = quoted(pop.relay()),
+        ops = quoted(pop.door().ops),
+        nodes = nodes.join(", "),
     );
     if pop.https() {
         let _ = writeln!(text, "tls = {}", key_pair(&format!("{}-https", pop.id)));

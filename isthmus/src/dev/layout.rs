@@ -60,6 +60,8 @@ pub(crate) const SITES: [Site; 3] = [
 
 /// Ports from one PoP's first to the next one's.
 const PORTS_PER_POP: u16 = 100;
+/// The most media nodes of a PoP: those after the first have 10 ports each at the end of the PoP's.
+pub(crate) const MAX_MEDIA_NODES: u8 = 4;
 /// Ports of the whole cluster, from its base port on.
 pub(crate) const PORTS: u16 = PORTS_PER_POP * SITES.len() as u16;
 
@@ -70,6 +72,8 @@ pub(crate) struct Choices {
     pub(crate) base_port: u16,
     /// The PoPs of the cluster; all of [`SITES`] if empty.
     pub(crate) pops: Vec<PopId>,
+    /// Media nodes of each PoP, from 1 to [`MAX_MEDIA_NODES`].
+    pub(crate) media_nodes: u8,
     /// The address of a PoP that `addresses` does not name.
     pub(crate) bind: IpAddr,
     /// Addresses of single PoPs.
@@ -87,8 +91,19 @@ pub(crate) struct Pop {
     site: usize,
     address: IpAddr,
     base_port: u16,
+    media_nodes: u8,
     scheme: &'static str,
     host: String,
+}
+
+/// One media node of a PoP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MediaNode {
+    pub(crate) process: Process,
+    /// Its inter-PoP QUIC.
+    pub(crate) relay: SocketAddr,
+    /// The first of its UDP and TCP ports.
+    pub(crate) media: SocketAddr,
 }
 
 /// One process of a PoP.
@@ -142,6 +157,7 @@ impl Pop {
             site: index,
             address,
             base_port: choices.base_port + PORTS_PER_POP * index as u16,
+            media_nodes: choices.media_nodes,
             scheme: if choices.https { "https" } else { "http" },
             host,
         }
@@ -183,45 +199,53 @@ impl Pop {
         self.port(0)
     }
 
-    /// The media node's inter-PoP QUIC.
-    pub(crate) fn relay(&self) -> SocketAddr {
-        self.port(2)
-    }
-
     /// The store.
     pub(crate) fn store(&self) -> SocketAddr {
         self.port(5)
     }
 
-    /// The first of the media node's UDP and TCP ports.
-    pub(crate) fn media(&self) -> SocketAddr {
-        self.port(10)
-    }
-
-    /// Every address that its processes listen on, of the media node's the first.
+    /// Every address that its processes listen on, of the media nodes' own ports the first.
     pub(crate) fn listeners(&self) -> Vec<SocketAddr> {
-        let mut listeners = vec![self.public(), self.relay(), self.store(), self.media()];
-        listeners.extend(self.processes().map(|process| process.ops));
+        let mut listeners = vec![self.public(), self.store()];
+        listeners.extend(self.media_nodes().iter().flat_map(|node| [node.relay, node.media]));
+        listeners.extend(self.processes().iter().map(|process| process.ops));
         listeners
     }
 
-    /// The media node.
-    pub(crate) fn sfu(&self) -> NodeId {
-        self.process(Role::Sfu).name
+    /// Its media nodes.
+    pub(crate) fn media_nodes(&self) -> Vec<MediaNode> {
+        let node = |number: u8| {
+            // The first has the ports of the contract.
+            let (relay, ops, media) = match number {
+                1 => (2, 3, 10),
+                _ => {
+                    let first = 100 - 10 * u16::from(MAX_MEDIA_NODES + 1 - number);
+                    (first, first + 1, first + 2)
+                }
+            };
+            let process = self.process_at(&format!("sfu-{number}"), Role::Sfu, ops);
+            MediaNode { process, relay: self.port(relay), media: self.port(media) }
+        };
+        (1..=self.media_nodes).map(node).collect()
     }
 
     /// Its processes, in the order in which they are of use to each other.
-    pub(crate) fn processes(&self) -> [Process; 3] {
-        [Role::Store, Role::Sfu, Role::Door].map(|role| self.process(role))
+    pub(crate) fn processes(&self) -> Vec<Process> {
+        let media_nodes = self.media_nodes().into_iter().map(|node| node.process);
+        [self.store_process()].into_iter().chain(media_nodes).chain([self.door()]).collect()
     }
 
-    /// The process that has a role.
-    pub(crate) fn process(&self, role: Role) -> Process {
-        let (suffix, ops) = match role {
-            Role::Store => ("store-1", 4),
-            Role::Sfu => ("sfu-1", 3),
-            Role::Door => ("door-1", 1),
-        };
+    /// Its embedded store.
+    pub(crate) fn store_process(&self) -> Process {
+        self.process_at("store-1", Role::Store, 4)
+    }
+
+    /// Its door.
+    pub(crate) fn door(&self) -> Process {
+        self.process_at("door-1", Role::Door, 1)
+    }
+
+    fn process_at(&self, suffix: &str, role: Role, ops: u16) -> Process {
         let name = format!("{}-{suffix}", self.id).parse().expect("a PoP's name and a suffix make a valid id");
         Process { name, role, ops: self.port(ops) }
     }
@@ -235,6 +259,7 @@ mod tests {
         Choices {
             base_port: 7100,
             pops: Vec::new(),
+            media_nodes: 1,
             bind: Ipv4Addr::LOCALHOST.into(),
             addresses: BTreeMap::new(),
             https: false,
@@ -248,8 +273,8 @@ mod tests {
         let ports: Vec<[u16; 5]> = pops
             .iter()
             .map(|p| {
-                let ops = p.process(Role::Door).ops;
-                [p.public(), ops, p.relay(), p.store(), p.media()].map(|a| a.port())
+                let node = p.media_nodes().remove(0);
+                [p.public(), p.door().ops, node.relay, p.store(), node.media].map(|a| a.port())
             })
             .collect();
         assert_eq!(
@@ -266,6 +291,19 @@ mod tests {
     }
 
     #[test]
+    fn media_nodes_share_no_port_and_stay_within_those_of_their_pop() {
+        let pops = pops(&Choices { media_nodes: MAX_MEDIA_NODES, ..choices() }).unwrap();
+        let ports: Vec<u16> = pops[0].listeners().iter().map(SocketAddr::port).collect();
+        let distinct: std::collections::BTreeSet<u16> = ports.iter().copied().collect();
+        assert_eq!(ports.len(), distinct.len(), "{ports:?}");
+        assert!(ports.iter().all(|port| (7100..7200).contains(port)), "{ports:?}");
+        let names: Vec<String> = pops[2].processes().iter().map(|process| process.name.to_string()).collect();
+        let expected =
+            ["zurich-store-1", "zurich-sfu-1", "zurich-sfu-2", "zurich-sfu-3", "zurich-sfu-4", "zurich-door-1"];
+        assert_eq!(names, expected);
+    }
+
+    #[test]
     fn hosts_stand_under_the_domain_or_are_the_address() {
         let https = Choices { https: true, domain: Some("isthmus.test".into()), ..choices() };
         assert_eq!(pops(&https).unwrap()[1].url(), "https://singapore.isthmus.test:7200");
@@ -273,7 +311,7 @@ mod tests {
         let apart = Choices { addresses, ..choices() };
         let pops = pops(&apart).unwrap();
         assert_eq!(pops[0].url(), "http://10.0.1.1:7100");
-        assert_eq!(pops[0].relay(), "10.0.1.1:7102".parse().unwrap());
+        assert_eq!(pops[0].media_nodes()[0].relay, "10.0.1.1:7102".parse().unwrap());
         assert_eq!(pops[1].url(), "http://localhost:7200");
     }
 

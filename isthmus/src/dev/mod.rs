@@ -12,6 +12,8 @@ mod ports;
 mod probe;
 mod state;
 
+pub(crate) use layout::MAX_MEDIA_NODES;
+
 use std::{fs::File, path::Path};
 
 use anyhow::Context as _;
@@ -33,6 +35,7 @@ pub(crate) async fn run(options: &Dev, log: Option<&str>, shutdown: Cancellation
     let pops = layout::pops(&Choices {
         base_port: block.as_ref().map_or(options.base_port, PortBlock::base),
         pops: options.pops.clone(),
+        media_nodes: options.media_nodes,
         bind: options.bind,
         addresses: options.addresses.iter().cloned().collect(),
         https: options.https,

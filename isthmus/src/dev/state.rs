@@ -3,6 +3,7 @@
 //! | in the folder        | what                                                     |
 //! |----------------------|----------------------------------------------------------|
 //! | `POP.toml`           | configuration of a PoP, written anew at every start      |
+//! | `POP-sfu-N.toml`     | that of each of its media nodes after the first          |
 //! | `ca/`                | the development CA, kept                                 |
 //! | `tls/`               | certificates of the processes, made anew at every start  |
 //! | `tokens/`            | the key pair of room tokens, kept                        |
@@ -20,8 +21,10 @@ use anyhow::Context as _;
 use isthmus_protocol::token;
 use isthmus_relay::{DevelopmentCa, IssuedCertificate, PeerIdentity};
 
-use super::{configuration, layout::Pop};
-use crate::roles::Role;
+use super::{
+    configuration,
+    layout::{Pop, Process},
+};
 
 /// A state folder, usually `.isthmus`.
 pub(super) struct Folder {
@@ -53,6 +56,12 @@ impl Folder {
         self.path.join(format!("{}.toml", pop.id))
     }
 
+    /// The configuration that a process of a PoP runs by.
+    pub(super) fn config_of(&self, pop: &Pop, process: &Process) -> PathBuf {
+        let further = pop.media_nodes().into_iter().skip(1).any(|node| node.process == *process);
+        if further { self.path.join(format!("{}.toml", process.name)) } else { self.config(pop) }
+    }
+
     /// Writes everything that the processes of `here`, PoPs of the cluster `pops`, need. `web` is the built web app.
     pub(super) fn write(&self, pops: &[Pop], here: &[Pop], web: Option<&Path>) -> anyhow::Result<()> {
         // Clusters that span network namespaces share the folder: the first makes the CA and the keys, the others take them.
@@ -63,17 +72,23 @@ impl Folder {
         self.token_keys().context("the token key pair")?;
         for pop in here {
             self.certificates(&ca, pop)?;
-            let path = self.config(pop);
-            let text = configuration::toml(pop, pops, web);
-            fs::write(&path, text).with_context(|| path.display().to_string())?;
+            let whole = (self.config(pop), configuration::toml(pop, pops, web));
+            let further = pop
+                .media_nodes()
+                .into_iter()
+                .skip(1)
+                .map(|node| (self.config_of(pop, &node.process), configuration::further_node(pop, &node, pops)));
+            for (path, text) in [whole].into_iter().chain(further) {
+                fs::write(&path, text).with_context(|| path.display().to_string())?;
+            }
         }
         Ok(())
     }
 
     fn certificates(&self, ca: &DevelopmentCa, pop: &Pop) -> anyhow::Result<()> {
-        for (role, relay_role) in [(Role::Sfu, isthmus_relay::Role::Sfu), (Role::Door, isthmus_relay::Role::Door)] {
-            let node = pop.process(role).name;
-            let identity = PeerIdentity { role: relay_role, node: node.clone(), pop: pop.id.clone() };
+        let nodes = pop.media_nodes().into_iter().map(|node| (isthmus_relay::Role::Sfu, node.process.name));
+        for (role, node) in nodes.chain([(isthmus_relay::Role::Door, pop.door().name)]) {
+            let identity = PeerIdentity { role, node: node.clone(), pop: pop.id.clone() };
             self.write_certificate(&ca.issue(&identity)?, node.as_str())?;
         }
         if pop.https() {
@@ -119,6 +134,7 @@ mod tests {
         let choices = Choices {
             base_port: 7100,
             pops: Vec::new(),
+            media_nodes: 2,
             bind: Ipv4Addr::LOCALHOST.into(),
             addresses: [("zurich".parse().unwrap(), "10.0.3.1".parse().unwrap())].into(),
             https,
@@ -139,8 +155,13 @@ mod tests {
                 assert_eq!(config.gateway.expect("a door").public_url, pop.url());
                 let relay = config.relay.expect("a relay");
                 let credentials = relay.credentials(relay.sfu.as_ref().expect("a certificate")).expect("they fit");
-                assert_eq!(credentials.identity().node, pop.sfu());
-                assert_eq!(relay.known_peers().len(), 2);
+                let nodes = pop.media_nodes();
+                assert_eq!(credentials.identity().node, nodes[0].process.name);
+                assert_eq!(relay.known_peers().len(), 5);
+                let further = Config::load(&folder.config_of(pop, &nodes[1].process), &[]);
+                let relay = further.unwrap_or_else(|error| panic!("{error}")).relay.expect("a relay");
+                let credentials = relay.credentials(relay.sfu.as_ref().expect("a certificate")).expect("they fit");
+                assert_eq!(credentials.identity().node, nodes[1].process.name);
             }
         }
     }

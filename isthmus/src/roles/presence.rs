@@ -36,7 +36,7 @@ async fn keep_rooms(directory: &Directory, node: &Node, record: &NodeRecord) {
     let mut told = Told::default();
     let mut outage = Outage::new("the directory does not know which rooms this node has");
     loop {
-        let open = node.rooms().await.into_iter().filter(|view| !view.local.is_empty()).map(|view| view.room).collect();
+        let open = node.open_rooms().into_iter().collect();
         let written = write_rooms(directory, record, &mut told, &open).await;
         outage.note(&written);
         sleep(pause(&written)).await;

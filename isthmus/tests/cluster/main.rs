@@ -1,5 +1,6 @@
 //! Real clusters of processes, on ports that the system chooses, in folders that go away.
 
+mod media_nodes;
 mod running;
 
 use std::time::Duration;

@@ -34,11 +34,17 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts a cluster with further flags and waits until it is ready.
     pub(crate) async fn start(flags: &[&str]) -> Self {
+        Self::start_with(flags, &[]).await
+    }
+
+    /// The same with variables in the environment of its processes.
+    pub(crate) async fn start_with(flags: &[&str], environment: &[(&str, &str)]) -> Self {
         let state = tempfile::tempdir().expect("a folder");
         let mut child = Command::new(PROGRAM)
             .args(["dev", "--base-port", "0", "--state"])
             .arg(state.path())
             .args(flags)
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()

@@ -3,6 +3,7 @@
 //! | module            | decides                                                                            |
 //! |-------------------|------------------------------------------------------------------------------------|
 //! | [`room`]          | who is there, what they publish, who gets which packet, what peers are told         |
+//! | [`seating`]       | which shard takes a participant                                                     |
 //! | [`speakers`]      | the loudest few                                                                     |
 //! | [`assignment`]    | which track stands in which slot                                                    |
 //! | [`allocation`]    | which layer each slot gets                                                          |
@@ -30,4 +31,5 @@ pub mod keyframes;
 pub mod red;
 pub mod rewrite;
 pub mod room;
+pub mod seating;
 pub mod speakers;

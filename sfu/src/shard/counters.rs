@@ -9,8 +9,13 @@ use crate::{core::room::Unwanted, metrics::Metrics};
 
 pub(super) struct Counters {
     metrics: Metrics,
+    /// The shard's number, as a label.
+    shard: String,
     received: Flow,
     sent: Flow,
+    /// From and to other shards of the node.
+    relayed_in: Flow,
+    relayed_out: Flow,
     drops: FxHashMap<&'static str, u64>,
     size: (i64, i64),
 }
@@ -29,8 +34,17 @@ impl Flow {
 }
 
 impl Counters {
-    pub(super) fn new(metrics: Metrics) -> Self {
-        Self { metrics, received: Flow::default(), sent: Flow::default(), drops: FxHashMap::default(), size: (0, 0) }
+    pub(super) fn new(metrics: Metrics, shard: u8) -> Self {
+        Self {
+            metrics,
+            shard: shard.to_string(),
+            received: Flow::default(),
+            sent: Flow::default(),
+            relayed_in: Flow::default(),
+            relayed_out: Flow::default(),
+            drops: FxHashMap::default(),
+            size: (0, 0),
+        }
     }
 
     /// A media packet of `bytes` payload came from a client.
@@ -41,6 +55,21 @@ impl Counters {
     /// One went to a client.
     pub(super) fn sent(&mut self, bytes: usize) {
         self.sent.add(bytes);
+    }
+
+    /// One came from another shard.
+    pub(super) fn relayed_in(&mut self, bytes: usize) {
+        self.relayed_in.add(bytes);
+    }
+
+    /// One went to another shard.
+    pub(super) fn relayed_out(&mut self, bytes: usize) {
+        self.relayed_out.add(bytes);
+    }
+
+    /// The thread ran for this long.
+    pub(super) fn worked(&self, ran: Duration) {
+        self.metrics.shard_cpu_seconds.with_label_values(&[&self.shard]).inc_by(ran.as_secs_f64());
     }
 
     /// What came of forwarding a packet: for how many slots it was too late, or why nobody gets it.
@@ -84,6 +113,7 @@ impl Counters {
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         let size = (count(participants), count(rooms));
         self.metrics.participants.add(size.0 - self.size.0);
+        self.metrics.shard_participants.with_label_values(&[&self.shard]).set(size.0);
         self.metrics.rooms.add(size.1 - self.size.1);
         self.size = size;
     }
@@ -91,10 +121,16 @@ impl Counters {
     /// Adds what was counted since the last time to the metrics.
     pub(super) fn publish(&mut self) {
         let packets = &self.metrics.packets;
-        for (direction, flow) in [("in", &mut self.received), ("out", &mut self.sent)] {
+        let flows = [
+            ("in", "client", &mut self.received),
+            ("out", "client", &mut self.sent),
+            ("in", "shard", &mut self.relayed_in),
+            ("out", "shard", &mut self.relayed_out),
+        ];
+        for (direction, hop, flow) in flows {
             if flow.packets > 0 {
-                packets.packets.with_label_values(&[direction, "client"]).inc_by(flow.packets);
-                packets.bytes.with_label_values(&[direction, "client"]).inc_by(flow.bytes);
+                packets.packets.with_label_values(&[direction, hop]).inc_by(flow.packets);
+                packets.bytes.with_label_values(&[direction, hop]).inc_by(flow.bytes);
                 *flow = Flow::default();
             }
         }

@@ -16,7 +16,6 @@ use isthmus_protocol::{
     peer::PeerMessage,
     signal::{LeaveReason, ServerMessage},
 };
-use isthmus_relay::Link;
 use rand::{SeedableRng as _, rngs::StdRng};
 use rustc_hash::{FxHashMap, FxHashSet};
 use slab::Slab;
@@ -30,13 +29,18 @@ use str0m::{
 use super::{
     client::{Client, Control, Due, Panicked, Polled, Signalling},
     counters::Counters,
+    load::Work,
+    neighbour::Neighbour,
     outlet::ClientOutlet,
 };
-use crate::core::{
-    contained::contained,
-    demux::{Demux, Destination, Stray},
-    egress::outlet::Dropped,
-    room::{ClientKey, Delivery, Effect, Estimate, Here, Room, StreamIds, TICK},
+use crate::{
+    core::{
+        contained::contained,
+        demux::{Demux, Destination, Stray},
+        egress::outlet::Dropped,
+        room::{ClientKey, Delivery, Effect, Estimate, Here, Peer, Room, StreamIds, TICK},
+    },
+    seats::Seats,
 };
 use isthmus_protocol::media::MediaPacket;
 
@@ -91,6 +95,10 @@ pub(super) enum TcpChange {
 /// What a shard is, apart from its sockets.
 pub(super) struct Settings {
     pub index: u8,
+    /// How many there are on the node.
+    pub shards: u8,
+    /// Where everyone on the node sits.
+    pub seats: Seats,
     pub here: Here,
     /// Where clients reach the shard.
     pub candidates: Vec<Candidate>,
@@ -157,7 +165,7 @@ pub(super) struct Engine {
     pub by_participant: FxHashMap<ParticipantId, ClientKey>,
     pub rooms: FxHashMap<RoomId, Room>,
     pub demux: Demux,
-    pub links: FxHashMap<NodeId, Link>,
+    pub links: FxHashMap<Peer, Neighbour>,
     /// Which peers have which rooms, also rooms that nobody here is in yet.
     pub peer_rooms: FxHashMap<RoomId, FxHashSet<NodeId>>,
     pub streams: StreamIds,
@@ -481,13 +489,13 @@ impl Engine {
     }
 
     /// A packet that a peer relays, under a number that this shard chose.
-    pub(super) fn relayed(&mut self, node: &NodeId, stream: u32, packet: &MediaPacket, now: Instant) {
+    pub(super) fn relayed(&mut self, peer: &Peer, stream: u32, packet: &MediaPacket, now: Instant) {
         let Some(id) = self.streams.room(stream).cloned() else { return self.counters.dropped("unknown_stream") };
         self.waiting_since.get_or_insert(now);
         let Self { clients, rooms, links, counters, touched, .. } = self;
         let Some(room) = rooms.get_mut(&id) else { return };
         let deliver = |delivery: Delivery<'_>| forward(clients, links, counters, touched, packet, delivery, now);
-        let outcome = room.packet_from_peer(node, stream, packet, now, deliver);
+        let outcome = room.packet_from_peer(peer, stream, packet, now, deliver);
         counters.forwarded(outcome);
         self.after_forwarding(&id);
     }
@@ -514,7 +522,7 @@ impl Engine {
     fn carry_out(&mut self, effect: Effect, now: Instant) {
         match effect {
             Effect::Signal { client, message } => self.tell(client, message, now),
-            Effect::Peer { node, message } => self.tell_peer(&node, message),
+            Effect::Peer { peer, message } => self.tell_peer(&peer, message),
             Effect::Keyframe { client, mid, rid } => {
                 let Some(state) = self.clients.get_mut(client.0) else { return };
                 match state.request_keyframe(mid, rid) {
@@ -538,16 +546,16 @@ impl Engine {
         }
     }
 
-    pub(super) fn tell_peer(&mut self, node: &NodeId, message: PeerMessage) {
-        let Some(link) = self.links.get(node) else { return };
+    pub(super) fn tell_peer(&mut self, peer: &Peer, message: PeerMessage) {
+        let Some(link) = self.links.get_mut(peer) else { return };
         if link.control(message).is_err() {
-            // The relay resets a link whose control queue is full; both sides then begin anew.
+            // Both sides begin anew.
             self.counters.dropped("link_control_full");
         }
     }
 
-    pub(super) fn tell_all_peers(&mut self, message: &PeerMessage) {
-        let nodes: Vec<NodeId> = self.links.keys().cloned().collect();
+    pub(super) fn tell_nodes(&mut self, message: &PeerMessage) {
+        let nodes: Vec<Peer> = self.links.keys().filter(|peer| matches!(peer, Peer::Node(_))).cloned().collect();
         for node in nodes {
             self.tell_peer(&node, message.clone());
         }
@@ -578,6 +586,7 @@ impl Engine {
         self.touched.forget(key, client.due);
         if self.by_participant.get(&client.participant) == Some(&key) {
             self.by_participant.remove(&client.participant);
+            self.settings.seats.leave(&client.participant);
         }
         if let Some(room) = self.rooms.get_mut(&client.room) {
             room.leave(key, reason);
@@ -588,9 +597,14 @@ impl Engine {
 
     fn drop_empty_room(&mut self, id: &RoomId) {
         if self.rooms.get(id).is_some_and(Room::is_empty) {
-            self.rooms.remove(id);
-            self.streams.forget_room(id);
-            self.tell_all_peers(&PeerMessage::RoomClosed { room: id.clone() });
+            if let Some(mut room) = self.rooms.remove(id) {
+                room.release_streams(&mut self.streams);
+            }
+            let closed = PeerMessage::RoomClosed { room: id.clone() };
+            match self.home_elsewhere(id) {
+                Some(home) => self.tell_peer(&Peer::Shard(home), closed),
+                None => self.tell_nodes(&closed),
+            }
         }
     }
 
@@ -618,31 +632,42 @@ impl Engine {
         for (client, reason) in ended {
             self.end(client, reason, now);
         }
-        self.counters.set_size(self.clients.len(), self.rooms.len());
+        // A room that is on several shards counts at its home.
+        let rooms = self.rooms.keys().filter(|room| self.home_elsewhere(room).is_none()).count();
+        self.counters.set_size(self.clients.len(), rooms);
     }
 
-    /// Every room with someone here, for operators.
+    /// The thread was at work.
+    pub(super) fn worked(&mut self, work: Work) {
+        self.counters.worked(work.ran);
+        self.settings.seats.set_busy(self.settings.index, work.share);
+    }
+
+    /// Every room of this shard, for operators.
     pub(super) fn describe_rooms(&self) -> Vec<RoomView> {
-        let local = |id: &RoomId, room: &Room| {
-            let here = self.clients.iter().filter(|(_, client)| client.room == *id);
-            here.map(|(key, client)| describe(client, room.track_count(ClientKey(key)))).collect()
-        };
-        self.rooms
-            .iter()
-            .map(|(id, room)| RoomView {
-                room: id.clone(),
-                local: local(id, room),
-                remote: room.remote_participants().cloned().collect(),
-                peers: room.peers().cloned().collect(),
-            })
-            .collect()
+        let mut views: FxHashMap<&RoomId, RoomView> = FxHashMap::default();
+        for (id, room) in &self.rooms {
+            let nodes = room.peers().filter_map(|peer| match peer {
+                Peer::Node(node) => Some(node.clone()),
+                Peer::Shard(_) => None,
+            });
+            let (remote, peers) = (room.remote_participants().cloned().collect(), nodes.collect());
+            views.insert(id, RoomView { room: id.clone(), local: Vec::new(), remote, peers });
+        }
+        for (key, client) in &self.clients {
+            let tracks = self.rooms.get(&client.room).map_or(0, |room| room.track_count(ClientKey(key)));
+            if let Some(view) = views.get_mut(&client.room) {
+                view.local.push(describe(client, tracks));
+            }
+        }
+        views.into_values().collect()
     }
 }
 
 /// Hands one packet to one receiver. Not a method: the room it comes from is borrowed meanwhile.
 fn forward(
     clients: &mut Slab<Client>,
-    links: &FxHashMap<NodeId, Link>,
+    links: &FxHashMap<Peer, Neighbour>,
     counters: &mut Counters,
     touched: &mut Touched,
     packet: &MediaPacket,
@@ -659,10 +684,12 @@ fn forward(
                 counters.dropped("not_sendable");
             }
         }
-        Delivery::Peer { node, stream } => {
-            let sent = links.get(node).map(|link| link.media(stream, packet.clone()));
-            if !matches!(sent, Some(Ok(()))) {
-                counters.dropped("link_media_full");
+        Delivery::Peer { peer, stream } => {
+            let sent = links.get(peer).map(|link| link.media(stream, packet.clone()));
+            match (sent, peer) {
+                (Some(Ok(())), Peer::Node(_)) => {}
+                (Some(Ok(())), Peer::Shard(_)) => counters.relayed_out(packet.payload.len()),
+                (Some(Err(_)) | None, _) => counters.dropped("link_media_full"),
             }
         }
     }

@@ -5,6 +5,8 @@
 //! | `commands` | 4,096  | [`Inbox::command`] waits, and the relay with it stops reading from that door             |
 //! | `news`     | 16,384 | the link it came by is to be reset: both sides then begin anew. Links that come and go have a reserve of 1,024 places |
 //! | `media`    | 8,192  | the packet is dropped and counted: late media is useless                                |
+//!
+//! Other shards of the node use the same queues as other nodes do, and the same rules hold ([`super::neighbour`]).
 
 use std::{
     io,
@@ -14,6 +16,10 @@ use std::{
     },
 };
 
+use isthmus_protocol::{
+    media::MediaPacket,
+    peer::{PeerMessage, StreamId},
+};
 use isthmus_relay::MeshEvent;
 use mio::{Registry, Token, Waker};
 use tokio::sync::mpsc::{self, error::TrySendError};
@@ -28,12 +34,50 @@ const MEDIA_BOUND: usize = 8_192;
 /// Letters of one kind taken in one round.
 const MAX_LETTERS: usize = 256;
 
+/// What comes of itself, so that nobody waits for a place for it.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// From another node.
+    Mesh(MeshEvent),
+    /// From another shard of this node.
+    Shard {
+        /// Which.
+        from: u8,
+        /// What.
+        event: ShardEvent,
+    },
+}
+
+/// What one shard has for another.
+#[derive(Debug)]
+pub(crate) enum ShardEvent {
+    /// A message; in order, without loss.
+    Control(PeerMessage),
+    /// A packet, under the number that the other chose.
+    Media(StreamId, MediaPacket),
+    /// A message found no place, and no further one will come: everything that was told is void.
+    Broken,
+    /// What the other told is forgotten; it may begin anew, as this one does.
+    Anew,
+}
+
+impl News {
+    fn is_media(&self) -> bool {
+        matches!(self, News::Mesh(MeshEvent::Media { .. }) | News::Shard { event: ShardEvent::Media(..), .. })
+    }
+
+    /// Whether it is what a peer says, and not of the link itself.
+    fn is_said(&self) -> bool {
+        matches!(self, News::Mesh(MeshEvent::Control { .. }) | News::Shard { event: ShardEvent::Control(_), .. })
+    }
+}
+
 /// The sending side; cloning it is cheap.
 #[derive(Clone)]
 pub(crate) struct Inbox {
     commands: mpsc::Sender<Command>,
-    news: mpsc::Sender<MeshEvent>,
-    media: mpsc::Sender<MeshEvent>,
+    news: mpsc::Sender<News>,
+    media: mpsc::Sender<News>,
     bell: Arc<Bell>,
 }
 
@@ -50,8 +94,8 @@ pub(crate) struct Stopped;
 /// The shard's side.
 pub(super) struct Letters {
     commands: mpsc::Receiver<Command>,
-    news: mpsc::Receiver<MeshEvent>,
-    media: mpsc::Receiver<MeshEvent>,
+    news: mpsc::Receiver<News>,
+    media: mpsc::Receiver<News>,
     bell: Arc<Bell>,
 }
 
@@ -72,17 +116,16 @@ impl Inbox {
         Ok(())
     }
 
-    /// Hands on news or media of a peer without waiting. What finds no place comes back; a shard that has stopped needs none.
-    pub(crate) fn news(&self, event: MeshEvent) -> Option<MeshEvent> {
-        let queue = match &event {
-            MeshEvent::Media { .. } => &self.media,
-            MeshEvent::Control { .. } if self.news.capacity() <= LINKS_RESERVE => return Some(event),
-            MeshEvent::Control { .. } | MeshEvent::LinkUp { .. } | MeshEvent::LinkDown { .. } => &self.news,
-        };
-        let result = queue.try_send(event);
+    /// Hands on news without waiting. What finds no place comes back; a shard that has stopped needs none.
+    pub(crate) fn news(&self, news: News) -> Option<News> {
+        if news.is_said() && self.news.capacity() <= LINKS_RESERVE {
+            return Some(news);
+        }
+        let queue = if news.is_media() { &self.media } else { &self.news };
+        let result = queue.try_send(news);
         self.bell.ring();
         match result {
-            Err(TrySendError::Full(event)) => Some(event),
+            Err(TrySendError::Full(news)) => Some(news),
             Ok(()) | Err(TrySendError::Closed(_)) => None,
         }
     }
@@ -105,8 +148,8 @@ impl Letters {
             return true;
         }
         take_from(&mut self.commands, &self.bell, &mut handle)
-            && take_from(&mut self.news, &self.bell, |event| handle(Command::Mesh(event)))
-            && take_from(&mut self.media, &self.bell, |event| handle(Command::Mesh(event)))
+            && take_from(&mut self.news, &self.bell, |news| handle(Command::News(news)))
+            && take_from(&mut self.media, &self.bell, |news| handle(Command::News(news)))
     }
 }
 
@@ -130,11 +173,15 @@ mod tests {
     fn whatever_peers_say_there_is_a_place_for_a_link_that_is_gone() -> io::Result<()> {
         let poll = mio::Poll::new()?;
         let (inbox, mut letters) = create(poll.registry(), Token(0))?;
-        let gone = || MeshEvent::LinkDown { node: "a".parse().expect("valid") };
+        let gone = || News::Mesh(MeshEvent::LinkDown { node: "a".parse().expect("valid") });
+        let said = || {
+            let message = PeerMessage::RoomOpened { room: "demo".parse().expect("valid") };
+            News::Shard { from: 1, event: ShardEvent::Control(message) }
+        };
         for _ in 0..NEWS_BOUND - LINKS_RESERVE {
             assert!(inbox.news(gone()).is_none(), "there is room");
         }
-        assert!(inbox.news.capacity() <= LINKS_RESERVE, "what peers say finds no place from here on");
+        assert!(inbox.news(said()).is_some(), "what peers say finds no place from here on");
         assert!(inbox.news(gone()).is_none(), "a place in the reserve");
         let mut taken = 0;
         let mut rounds = 0;

@@ -1,4 +1,4 @@
-//! A shard: one thread with its own sockets, clients and rooms. Nothing on it is shared, locked or awaited.
+//! A shard: one thread with its own sockets, clients and rooms. Nothing on the packet path is shared, locked or awaited.
 //!
 //! | file             | part                                                            |
 //! |------------------|-----------------------------------------------------------------|
@@ -8,12 +8,16 @@
 //! | `client.rs`      | one peer connection                                             |
 //! | `udp.rs`, `tcp.rs` | sockets                                                       |
 //! | `inbox.rs`       | how other threads reach a shard                                 |
+//! | `neighbour.rs`   | how a shard reaches other nodes and other shards                |
+//! | `load.rs`        | how busy it is                                                  |
 
 mod client;
 mod counters;
 mod engine;
 mod inbox;
+mod load;
 mod negotiation;
+mod neighbour;
 mod outlet;
 mod sessions;
 mod tcp;
@@ -39,17 +43,24 @@ use str0m::{
 };
 use tokio::sync::Notify;
 
-pub(crate) use inbox::Inbox;
+pub(crate) use inbox::{Inbox, News};
 pub(crate) use sessions::Command;
 
 use self::{
     counters::Counters,
     engine::{Egress, Engine, Settings, TcpChange},
     inbox::Letters,
+    load::Meter,
+    neighbour::{Neighbour, Sibling},
     tcp::{Sent, Tcp},
     udp::{Udp, runs},
 };
-use crate::{config::Config, core::room::Here, metrics::Metrics};
+use crate::{
+    config::Config,
+    core::room::{Here, Peer},
+    metrics::Metrics,
+    seats::Seats,
+};
 
 const WAKE: Token = Token(0);
 const UDP: Token = Token(1);
@@ -68,6 +79,34 @@ pub(crate) struct Shard {
     pub thread: JoinHandle<()>,
 }
 
+/// What other threads know of a shard before it runs.
+pub(crate) struct Post {
+    pub inbox: Inbox,
+    poll: Poll,
+    letters: Letters,
+}
+
+impl Post {
+    pub(crate) fn new() -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let (inbox, letters) = inbox::create(poll.registry(), WAKE)?;
+        Ok(Self { inbox, poll, letters })
+    }
+}
+
+/// What all shards of a node have in common.
+#[derive(Clone)]
+pub(crate) struct Surroundings {
+    pub here: Here,
+    pub certificate: DtlsCert,
+    pub metrics: Metrics,
+    pub seats: Seats,
+    /// Every shard's, in their order.
+    pub inboxes: Vec<Inbox>,
+    /// Notified when a shard ends before it is told to.
+    pub failed: Arc<Notify>,
+}
+
 /// The sockets and the engine of one thread.
 struct Runtime {
     poll: Poll,
@@ -76,17 +115,11 @@ struct Runtime {
     letters: Letters,
     engine: Engine,
     next_sweep: Instant,
+    load: Meter,
 }
 
-/// Starts shard `index`. Should it end before it is told to, `failed` is notified: its rooms stand still.
-pub(crate) fn start(
-    index: u8,
-    config: &Config,
-    here: Here,
-    certificate: DtlsCert,
-    metrics: Metrics,
-    failed: Arc<Notify>,
-) -> io::Result<Shard> {
+/// Starts shard `index`.
+pub(crate) fn start(index: u8, config: &Config, post: Post, around: Surroundings) -> io::Result<Shard> {
     let port = match config.media_listen.port() {
         0 => 0,
         base => base.checked_add(u16::from(index)).ok_or_else(|| io::Error::other("more shards than ports"))?,
@@ -95,12 +128,16 @@ pub(crate) fn start(
     let bound = udp.socket.local_addr()?;
     let tcp = config.media_tcp.then(|| Tcp::bind(bound, FIRST_CONNECTION)).transpose()?;
     let address = SocketAddr::new(config.media_advertise.unwrap_or(bound.ip()), bound.port());
-    let settings = settings(index, config, here, address, tcp.is_some())?;
-    let poll = Poll::new()?;
-    let (inbox, letters) = inbox::create(poll.registry(), WAKE)?;
+    let settings = settings(index, config, &around, address, tcp.is_some())?;
+    let Post { inbox, poll, letters } = post;
     let now = clock();
-    let engine = Engine::new(settings, certificate, Counters::new(metrics), now);
-    let mut runtime = Runtime { poll, udp, tcp, letters, engine, next_sweep: now };
+    let counters = Counters::new(around.metrics, index);
+    let mut engine = Engine::new(settings, around.certificate, counters, now);
+    for (other, inbox) in (0u8..).zip(around.inboxes).filter(|(other, _)| *other != index) {
+        engine.links.insert(Peer::Shard(other), Neighbour::Shard(Sibling::new(index, inbox)));
+    }
+    let (load, failed) = (Meter::new(now), around.failed);
+    let mut runtime = Runtime { poll, udp, tcp, letters, engine, next_sweep: now, load };
     runtime.register()?;
     let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
         let ended = catch_unwind(AssertUnwindSafe(|| runtime.run()));
@@ -114,7 +151,7 @@ pub(crate) fn start(
     Ok(Shard { inbox, address, thread })
 }
 
-fn settings(index: u8, config: &Config, here: Here, address: SocketAddr, tcp: bool) -> io::Result<Settings> {
+fn settings(index: u8, config: &Config, around: &Surroundings, address: SocketAddr, tcp: bool) -> io::Result<Settings> {
     if address.ip().is_unspecified() {
         let advice = "set sfu.media_advertise: clients cannot be told to send to an unspecified address";
         return Err(io::Error::other(advice));
@@ -127,11 +164,13 @@ fn settings(index: u8, config: &Config, here: Here, address: SocketAddr, tcp: bo
     }
     Ok(Settings {
         index,
-        here,
+        shards: config.shard_count(),
+        seats: around.seats.clone(),
+        here: around.here.clone(),
         candidates,
         udp_candidate: address,
         tcp_candidate: tcp.then_some(address),
-        max_participants: config.max_participants.div_ceil(usize::from(config.shard_count())),
+        max_participants: config.max_participants_of_shard(),
         max_room: config.max_room_participants,
         seed: seed(),
         began: began(),
@@ -185,6 +224,9 @@ impl Runtime {
             self.send();
             if let Some(since) = self.engine.took_since() {
                 self.engine.counters.round_took(clock().saturating_duration_since(since));
+            }
+            if let Some(work) = self.load.measure(now) {
+                self.engine.worked(work);
             }
             if !goes_on {
                 self.engine.counters.publish();

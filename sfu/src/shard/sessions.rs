@@ -9,7 +9,7 @@ use isthmus_protocol::{
     problem::Code,
     signal::{ClientMessage, LeaveReason, MAX_CANDIDATE_BYTES, MAX_TILES, OfferedTrack, ServerMessage},
 };
-use isthmus_relay::{Link, MeshEvent};
+use isthmus_relay::MeshEvent;
 use rand::RngCore as _;
 use str0m::{Candidate, media::Mid};
 use tokio::sync::{mpsc, oneshot};
@@ -17,11 +17,14 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     client::{Client, Due, Identity, Signalling},
     engine::Engine,
+    inbox::{News, ShardEvent},
     negotiation::{self, Refused},
+    neighbour::Neighbour,
 };
 use crate::core::{
     contained::contained,
-    room::{ClientKey, Joining, Room},
+    room::{ClientKey, Joining, Peer, Room},
+    seating::home_of,
 };
 
 /// Something for a shard to do.
@@ -39,7 +42,7 @@ pub(crate) enum Command {
     /// A session's stream ended.
     Detached { participant: ParticipantId, attachment: u64 },
     /// News of a peer.
-    Mesh(MeshEvent),
+    News(News),
     /// Take no new rooms, ask clients to move, end what is left after the deadline.
     Drain { deadline_s: u32 },
     /// Every room with someone here.
@@ -63,7 +66,8 @@ impl Engine {
                     self.clients[client.0].detach(now);
                 }
             }
-            Command::Mesh(event) => self.mesh(event, now),
+            Command::News(News::Mesh(event)) => self.mesh(event, now),
+            Command::News(News::Shard { from, event }) => self.sibling(from, event, now),
             Command::Drain { deadline_s } => self.drain_all(deadline_s, now),
             Command::Rooms { reply } => drop(reply.send(self.describe_rooms())),
             Command::Stop => {
@@ -88,6 +92,7 @@ impl Engine {
         let room = session.room.clone();
         let result = match session.intent.clone() {
             Intent::Join { participant, name, replaces, media_only } => {
+                let asked = participant.clone();
                 let identity = Identity {
                     participant,
                     room: session.room,
@@ -95,7 +100,11 @@ impl Engine {
                     grants: session.grants,
                     media_only,
                 };
-                self.join(identity, name, replaces, attachment, outbox, now)
+                let joined = self.join(identity, name, replaces, attachment, outbox, now);
+                if !self.by_participant.contains_key(&asked) {
+                    self.settings.seats.leave(&asked);
+                }
+                joined
             }
             Intent::Resume { participant } => self.resume(&session, &participant, attachment, outbox, now),
         };
@@ -129,6 +138,7 @@ impl Engine {
         let signalling = Signalling::Attached { attachment, outbox: outbox.clone() };
         let client = ClientKey(self.clients.insert(Client::new(who, connection, signalling, now)));
         self.by_participant.insert(joining.participant.clone(), client);
+        self.settings.seats.take(&room, &joining.participant, self.settings.index);
         let fragment = self.clients[client.0].credentials().ufrag;
         self.demux.set_user_fragment(client, &fragment);
         self.room_for(&room).join(client, joining);
@@ -156,17 +166,33 @@ impl Engine {
         Ok(())
     }
 
-    /// The room, opened if need be: peers are told, and those that have it too tell who is there.
+    /// The room, opened if need be.
     fn room_for(&mut self, id: &RoomId) -> &mut Room {
-        if !self.rooms.contains_key(id) {
-            let mut room = Room::new(id.clone(), self.settings.here.clone());
+        let room = self.rooms.remove(id).unwrap_or_else(|| self.open_room(id));
+        self.rooms.entry(id.clone()).or_insert(room)
+    }
+
+    /// A new room: peers are told, and those that have it too tell who is there.
+    fn open_room(&mut self, id: &RoomId) -> Room {
+        let home = self.home_elsewhere(id);
+        let mut room = Room::new(id.clone(), self.settings.here.clone(), home);
+        let opened = PeerMessage::RoomOpened { room: id.clone() };
+        if let Some(home) = home {
+            room.peer_opened(&Peer::Shard(home));
+            self.tell_peer(&Peer::Shard(home), opened);
+        } else {
             for node in self.peer_rooms.get(id).into_iter().flatten() {
-                room.peer_opened(node);
+                room.peer_opened(&Peer::Node(node.clone()));
             }
-            self.rooms.insert(id.clone(), room);
-            self.tell_all_peers(&PeerMessage::RoomOpened { room: id.clone() });
+            self.tell_nodes(&opened);
         }
-        self.rooms.entry(id.clone()).or_insert_with(|| Room::new(id.clone(), self.settings.here.clone()))
+        room
+    }
+
+    /// The shard that speaks for the node of a room, if it is not this one.
+    pub(super) fn home_elsewhere(&self, room: &RoomId) -> Option<u8> {
+        let home = home_of(room, self.settings.shards);
+        (home != self.settings.index).then_some(home)
     }
 
     fn resume(
@@ -287,60 +313,121 @@ impl Engine {
 
     fn mesh(&mut self, event: MeshEvent, now: Instant) {
         match event {
-            MeshEvent::LinkUp { link } => self.link_up(link),
-            MeshEvent::LinkDown { node } => self.link_down(&node),
-            MeshEvent::Control { link, message } => self.peer_message(link.node(), message, now),
-            MeshEvent::Media { node, stream, packet } => self.relayed(&node, stream, &packet, now),
+            MeshEvent::LinkUp { link } => {
+                let peer = Peer::Node(link.node().clone());
+                // Nobody may have said that the one before is down; what it told is void all the same.
+                self.forget_peer(&peer);
+                self.links.insert(peer.clone(), Neighbour::Node(link));
+                self.begin_with(&peer);
+            }
+            MeshEvent::LinkDown { node } => {
+                let peer = Peer::Node(node);
+                self.links.remove(&peer);
+                self.forget_peer(&peer);
+            }
+            MeshEvent::Control { link, message } => self.peer_message(&Peer::Node(link.node().clone()), message, now),
+            MeshEvent::Media { node, stream, packet } => self.relayed(&Peer::Node(node), stream, &packet, now),
         }
     }
 
-    fn link_up(&mut self, link: Link) {
-        let node = link.node().clone();
-        if self.links.contains_key(&node) {
-            // Nobody said that the one before is down; what it told is void all the same.
-            self.link_down(&node);
-        }
-        self.links.insert(node.clone(), link);
-        let rooms: Vec<RoomId> = self.rooms.keys().cloned().collect();
-        for room in rooms {
-            self.tell_peer(&node, PeerMessage::RoomOpened { room });
+    /// Something that another shard of this node says.
+    fn sibling(&mut self, from: u8, event: ShardEvent, now: Instant) {
+        let peer = Peer::Shard(from);
+        match event {
+            ShardEvent::Control(message) => self.peer_message(&peer, message, now),
+            ShardEvent::Media(stream, packet) => {
+                self.counters.relayed_in(packet.payload.len());
+                self.relayed(&peer, stream, &packet, now);
+            }
+            ShardEvent::Broken => {
+                self.forget_peer(&peer);
+                let answered = match self.links.get(&peer) {
+                    Some(Neighbour::Shard(sibling)) => sibling.forgotten(),
+                    Some(Neighbour::Node(_)) | None => Ok(()),
+                };
+                if answered.is_err() {
+                    tracing::error!(shard = from, "another shard is stuck: it cannot be told that it may begin anew");
+                }
+                self.begin_with(&peer);
+            }
+            ShardEvent::Anew => {
+                self.forget_peer(&peer);
+                if let Some(Neighbour::Shard(sibling)) = self.links.get_mut(&peer) {
+                    sibling.mend();
+                }
+                self.begin_with(&peer);
+            }
         }
     }
 
-    fn link_down(&mut self, node: &NodeId) {
-        self.links.remove(node);
-        self.peer_rooms.retain(|_, nodes| {
-            nodes.remove(node);
-            !nodes.is_empty()
-        });
+    /// Tells a peer that is reached now which rooms are here.
+    fn begin_with(&mut self, peer: &Peer) {
+        let rooms: Vec<RoomId> = self.rooms.keys().filter(|room| self.has_to_do_with(peer, room)).cloned().collect();
+        for id in rooms {
+            if let (Peer::Shard(_), Some(room)) = (peer, self.rooms.get_mut(&id)) {
+                room.peer_opened(peer);
+            }
+            self.tell_peer(peer, PeerMessage::RoomOpened { room: id });
+        }
+    }
+
+    /// Whether this shard tells `peer` of a room of its own accord: its home tells other nodes, the others tell its home.
+    fn has_to_do_with(&self, peer: &Peer, room: &RoomId) -> bool {
+        match (peer, self.home_elsewhere(room)) {
+            (Peer::Node(_), home) => home.is_none(),
+            (Peer::Shard(shard), home) => home == Some(*shard),
+        }
+    }
+
+    /// What a peer told is void.
+    fn forget_peer(&mut self, peer: &Peer) {
+        if let Peer::Node(node) = peer {
+            self.peer_rooms.retain(|_, nodes| {
+                nodes.remove(node);
+                !nodes.is_empty()
+            });
+        }
         let rooms: Vec<RoomId> = self.rooms.keys().cloned().collect();
         for id in rooms {
             if let Some(room) = self.rooms.get_mut(&id) {
-                room.peer_closed(node, LeaveReason::NodeLost);
+                room.peer_closed(peer, LeaveReason::NodeLost);
                 self.touch_room(&id);
             }
         }
     }
 
-    fn peer_message(&mut self, node: &NodeId, message: PeerMessage, now: Instant) {
+    fn peer_message(&mut self, peer: &Peer, message: PeerMessage, now: Instant) {
         let id = message.room().clone();
-        match &message {
-            PeerMessage::RoomClosed { .. } => {
-                if let Some(nodes) = self.peer_rooms.get_mut(&id) {
+        match peer {
+            Peer::Node(node) => self.note_peer_room(node, &message),
+            // Others are in it who need this shard to be reached by the rest.
+            Peer::Shard(_) => {
+                if matches!(message, PeerMessage::RoomOpened { .. }) && self.home_elsewhere(&id).is_none() {
+                    self.room_for(&id);
+                }
+            }
+        }
+        if let Some(room) = self.rooms.get_mut(&id) {
+            room.peer_message(peer, message, now);
+            self.touch_room(&id);
+        }
+    }
+
+    /// Keeps the books of which nodes have which rooms, also rooms that nobody here is in yet.
+    fn note_peer_room(&mut self, node: &NodeId, message: &PeerMessage) {
+        match message {
+            PeerMessage::RoomClosed { room } => {
+                if let Some(nodes) = self.peer_rooms.get_mut(room) {
                     nodes.remove(node);
                     if nodes.is_empty() {
-                        self.peer_rooms.remove(&id);
+                        self.peer_rooms.remove(room);
                     }
                 }
             }
-            PeerMessage::RoomOpened { .. } | PeerMessage::Participant { .. } => {
-                self.peer_rooms.entry(id.clone()).or_default().insert(node.clone());
+            PeerMessage::RoomOpened { room } | PeerMessage::Participant { room, .. } => {
+                self.peer_rooms.entry(room.clone()).or_default().insert(node.clone());
             }
             _ => {}
-        }
-        if let Some(room) = self.rooms.get_mut(&id) {
-            room.peer_message(node, message, now);
-            self.touch_room(&id);
         }
     }
 

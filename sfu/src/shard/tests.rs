@@ -1,5 +1,7 @@
 //! A shard without sockets, with real peer connections on the other side, on a virtual clock.
 
+mod siblings;
+
 use std::{
     net::SocketAddr,
     time::{Duration, Instant},
@@ -30,8 +32,12 @@ use super::{
     sessions::Command,
 };
 use crate::{
-    core::room::{ClientKey, Here},
+    core::{
+        room::{ClientKey, Here},
+        seating::{Bounds, Seating},
+    },
     metrics::Metrics,
+    seats::Seats,
 };
 
 const BOTH: Grants = Grants { publish: true, subscribe: true };
@@ -39,6 +45,27 @@ const STEP: Duration = Duration::from_millis(5);
 
 fn server() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 7_110))
+}
+
+/// Of a shard of a node in panama.
+fn settings(index: u8, shards: u8, seats: Seats, now: Instant) -> Settings {
+    Settings {
+        index,
+        shards,
+        seats,
+        here: Here { pop: "panama".parse().expect("valid"), node: "panama-sfu-1".parse().expect("valid") },
+        candidates: vec![Candidate::host(server(), Protocol::Udp).expect("an address")],
+        udp_candidate: server(),
+        tcp_candidate: None,
+        max_participants: 10,
+        max_room: 10,
+        seed: 7,
+        began: (now, 1_700_000_000_000_000),
+    }
+}
+
+fn certificate() -> str0m::config::DtlsCert {
+    str0m::crypto::from_feature_flags().dtls_provider.generate_certificate().expect("a key")
 }
 
 /// A client of the shard: its peer connection, its signalling, and what came in.
@@ -69,19 +96,9 @@ impl World {
         let packets = PacketMetrics::new(&registry).expect("a fresh registry");
         let metrics = Metrics::new(&registry, packets).expect("a fresh registry");
         let now = Instant::now();
-        let settings = Settings {
-            index: 0,
-            here: Here { pop: "panama".parse().expect("valid"), node: "panama-sfu-1".parse().expect("valid") },
-            candidates: vec![Candidate::host(server(), Protocol::Udp).expect("an address")],
-            udp_candidate: server(),
-            tcp_candidate: None,
-            max_participants: 10,
-            max_room: 10,
-            seed: 7,
-            began: (now, 1_700_000_000_000_000),
-        };
-        let certificate = str0m::crypto::from_feature_flags().dtls_provider.generate_certificate().expect("a key");
-        let engine = Engine::new(settings, certificate, Counters::new(metrics), now);
+        let seats = Seats::new(Seating::new(1, Bounds { shard: 10, room: 10 }));
+        let settings = settings(0, 1, seats, now);
+        let engine = Engine::new(settings, certificate(), Counters::new(metrics, 0), now);
         Self { engine, registry, now, peers: Vec::new() }
     }
 

@@ -9,8 +9,13 @@
 //! | `moves.rs`        | a stay that takes the place of another                   |
 //! | `publications.rs` | tracks of participants here and elsewhere                |
 //! | `receivers.rs`    | slots, views, layers                                     |
-//! | `peers.rs`        | what other nodes say and want                            |
+//! | `peers.rs`        | what peers say and want                                  |
 //! | `packets.rs`      | the packet path                                          |
+//!
+//! A room's peers are where else it has participants: other nodes, and other shards of its own node. Nodes reach each other
+//! directly. The shards of one node are a star: the room's *home*, the shard that its name hashes to, speaks for the node to
+//! other nodes and passes on what comes from one shard to the others; the rest are *branches* and have the home as their only
+//! peer. So a stream crosses each link once, and what is passed on never comes back ([`is_passed_on`]).
 
 mod membership;
 mod moves;
@@ -22,10 +27,7 @@ mod receivers;
 #[expect(clippy::disallowed_methods, reason = "the origin of the tests' virtual clock")]
 mod tests;
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use isthmus_protocol::{
     NodeId, ParticipantId, PopId, RoomId, TrackId,
@@ -33,7 +35,7 @@ use isthmus_protocol::{
     peer::{PeerMessage, StreamId},
     signal::{Kind, LeaveReason, MAX_SPEAKERS, ServerMessage, Source},
 };
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use slab::Slab;
 use str0m::media::{Mid, Rid};
 
@@ -42,9 +44,13 @@ pub use packets::{Delivery, Outgoing, Unwanted};
 pub use publications::OfferedTrack;
 pub use receivers::{Estimate, SlotOffer};
 
-use super::{capture_clock::CaptureClock, speakers::Speakers};
+use super::{
+    capture_clock::CaptureClock,
+    speakers::{Loudest, Voices},
+};
+use peers::Audiences;
 use publications::Publication;
-use receivers::Receiver;
+use receivers::{Lineup, Receiver};
 
 /// How often [`Room::tick`] is to be called: speakers, layers and demands are settled at this pace.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -66,6 +72,24 @@ pub struct Here {
     pub node: NodeId,
 }
 
+/// Where else a room has participants.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Peer {
+    /// Another node.
+    Node(NodeId),
+    /// Another shard of this node.
+    Shard(u8),
+}
+
+/// Whether `to` hears from here of what comes from the peer `from`, or, if that is none, from here.
+fn is_passed_on(from: Option<&Peer>, to: &Peer) -> bool {
+    match from {
+        None => true,
+        Some(Peer::Node(_)) => matches!(to, Peer::Shard(_)),
+        Some(shard @ Peer::Shard(_)) => shard != to,
+    }
+}
+
 /// What is to be done because of a call.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
@@ -76,10 +100,10 @@ pub enum Effect {
         /// What.
         message: ServerMessage,
     },
-    /// Tell a peer node.
+    /// Tell a peer.
     Peer {
         /// Which.
-        node: NodeId,
+        peer: Peer,
         /// What.
         message: PeerMessage,
     },
@@ -149,11 +173,6 @@ impl StreamIds {
         self.rooms.get(&stream)
     }
 
-    /// The room is gone and its streams with it.
-    pub fn forget_room(&mut self, room: &RoomId) {
-        self.rooms.retain(|_, of| of != room);
-    }
-
     fn allocate(&mut self, room: &RoomId) -> StreamId {
         loop {
             self.next = (self.next + 1) & 0x00ff_ffff;
@@ -186,13 +205,22 @@ struct Member {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum At {
     Client(ClientKey),
-    Node(NodeId),
+    Peer(Peer),
 }
 
-/// A stream that comes over the relay.
+impl At {
+    fn peer(&self) -> Option<&Peer> {
+        match self {
+            At::Client(_) => None,
+            At::Peer(peer) => Some(peer),
+        }
+    }
+}
+
+/// A stream that comes from a peer.
 #[derive(Debug)]
 struct Incoming {
-    node: NodeId,
+    peer: Peer,
     track: TrackKey,
     layer: usize,
 }
@@ -202,22 +230,29 @@ struct Incoming {
 pub struct Room {
     id: RoomId,
     here: Here,
-    members: BTreeMap<ParticipantId, Member>,
+    /// The shard that speaks for the node, if it is not this one.
+    home: Option<u8>,
+    members: FxHashMap<ParticipantId, Member>,
     clients: FxHashMap<ClientKey, ParticipantId>,
     publications: Slab<Publication>,
     track_ids: FxHashMap<TrackId, TrackKey>,
     receivers: FxHashMap<ClientKey, Receiver>,
-    /// Nodes that have someone in the room.
-    peers: FxHashSet<NodeId>,
-    /// Which layer of which remote track an incoming relay stream carries.
+    /// Who else has someone in the room, and how many stays each has told of.
+    peers: FxHashMap<Peer, usize>,
+    /// The stays here that have not taken the place yet that they joined for: few, and mostly none.
+    standing_by: Vec<ParticipantId>,
+    /// Which layer of which remote track an incoming stream carries.
     incoming: FxHashMap<StreamId, Incoming>,
     /// Streams that are not wanted any more, to be released at the next tick.
     released: Vec<StreamId>,
     /// All audio tracks that are heard here.
-    speakers: Speakers<TrackKey>,
-    /// Only those published here: what peers are sent.
-    local_speakers: Speakers<TrackKey>,
+    voices: Voices<TrackKey>,
+    /// The loudest of them.
+    speakers: Loudest<TrackKey>,
+    /// The loudest of those that peers are sent.
+    audiences: Audiences,
     announced_speakers: Vec<ParticipantId>,
+    lineup: Lineup,
     /// Receivers whose path got narrower since the last time.
     hurried: Vec<ClientKey>,
     last_tick: Option<Instant>,
@@ -225,31 +260,43 @@ pub struct Room {
 }
 
 impl Room {
-    /// An empty room.
-    pub fn new(id: RoomId, here: Here) -> Self {
+    /// An empty room. `home` is the shard that speaks for the node, if it is not this one: the only peer it may have then.
+    pub fn new(id: RoomId, here: Here, home: Option<u8>) -> Self {
         Self {
             id,
             here,
-            members: BTreeMap::new(),
+            home,
+            members: FxHashMap::default(),
             clients: FxHashMap::default(),
             publications: Slab::new(),
             track_ids: FxHashMap::default(),
             receivers: FxHashMap::default(),
-            peers: FxHashSet::default(),
+            peers: FxHashMap::default(),
+            standing_by: Vec::new(),
             incoming: FxHashMap::default(),
             released: Vec::new(),
-            speakers: Speakers::new(MAX_SPEAKERS),
-            local_speakers: Speakers::new(MAX_SPEAKERS),
+            voices: Voices::default(),
+            speakers: Loudest::new(MAX_SPEAKERS),
+            audiences: Audiences::default(),
             announced_speakers: Vec::new(),
+            lineup: Lineup::default(),
             hurried: Vec::new(),
             last_tick: None,
             effects: Vec::new(),
         }
     }
 
-    /// Whether nobody is here any more, so that the room can go.
+    /// Whether nobody is here any more, and on no other shard that needs this one, so that the room can go.
     pub fn is_empty(&self) -> bool {
-        self.clients.is_empty()
+        let has_branches = || self.home.is_none() && self.peers.keys().any(|peer| matches!(peer, Peer::Shard(_)));
+        self.clients.is_empty() && !has_branches()
+    }
+
+    /// Gives back the numbers of its incoming streams: the room is gone.
+    pub fn release_streams(&mut self, streams: &mut StreamIds) {
+        for stream in self.released.drain(..).chain(self.incoming.drain().map(|(stream, _)| stream)) {
+            streams.release(stream);
+        }
     }
 
     /// How many are in the room, here and elsewhere, beside a newcomer: who moves does not count twice.
@@ -290,10 +337,11 @@ impl Room {
     }
 
     fn settle_speakers(&mut self, now: Instant) {
-        self.speakers.rank(now);
-        self.local_speakers.rank(now);
+        self.voices.settle(now);
+        self.speakers.choose(&self.voices, now, |_| true);
+        self.audiences.choose(&self.voices, &self.publications, now);
         let mut speaking: Vec<ParticipantId> = Vec::with_capacity(MAX_SPEAKERS);
-        for track in self.speakers.speaking(now) {
+        for track in self.voices.speaking(&self.speakers, now) {
             let participant = &self.publications[track.0].participant;
             if !speaking.contains(participant) {
                 speaking.push(participant.clone());
@@ -317,8 +365,10 @@ impl Room {
         self.effects.extend(messages);
     }
 
-    fn tell_peers(&mut self, message: &PeerMessage) {
-        let messages = self.peers.iter().map(|node| Effect::Peer { node: node.clone(), message: message.clone() });
+    /// Tells the peers that hear from here of what comes from `from`.
+    fn tell_peers_of(&mut self, from: Option<&Peer>, message: &PeerMessage) {
+        let told = self.peers.keys().filter(|peer| is_passed_on(from, peer));
+        let messages = told.map(|peer| Effect::Peer { peer: peer.clone(), message: message.clone() });
         self.effects.extend(messages);
     }
 }

@@ -12,7 +12,7 @@ use isthmus_protocol::{
     signal::{LeaveReason, ServerMessage},
 };
 
-use super::{At, ClientKey, Effect, Room, TrackKey};
+use super::{At, Effect, Room, TrackKey};
 
 /// How long after its connection stands a stay takes over whether or not its pictures have come.
 const TAKE_OVER_WITHIN: Duration = Duration::from_secs(1);
@@ -34,42 +34,46 @@ impl Room {
         may_take.then_some(seen)
     }
 
-    /// Whether each node that has the room has told who is there.
+    /// Whether each peer that has the room has told who is there.
     fn every_peer_has_told(&self) -> bool {
-        self.peers.iter().all(|node| self.members.values().any(|member| member.at == At::Node(node.clone())))
+        self.peers.values().all(|told| *told > 0)
     }
 
     /// Whether `id` has not taken the place yet that it joined for.
     pub(super) fn stands_by(&self, id: &ParticipantId) -> bool {
-        self.members.get(id).is_some_and(|member| member.stands_by_for.is_some())
+        self.standing_by.contains(id)
     }
 
     /// Whether `observer` is told of `id` and sent its tracks: a stay that stands by is known to nobody else, and does not
     /// see the one whose place it is to take.
     pub(super) fn is_visible(&self, id: &ParticipantId, observer: &ParticipantId) -> bool {
+        if self.standing_by.is_empty() || id == observer {
+            return true;
+        }
         let old = self.members.get(observer).and_then(|member| member.stands_by_for.as_ref());
-        id == observer || (!self.stands_by(id) && old != Some(id))
+        !self.stands_by(id) && old != Some(id)
     }
 
     /// The stays here that stand by for `old`.
     pub(super) fn stand_ins(&self, old: &ParticipantId) -> Vec<ParticipantId> {
-        let stands_by = |id: &&ParticipantId| self.members[*id].stands_by_for.as_ref() == Some(old);
-        self.clients.values().filter(stands_by).cloned().collect()
+        let stands_by =
+            |id: &&ParticipantId| self.members.get(*id).is_some_and(|m| m.stands_by_for.as_ref() == Some(old));
+        self.standing_by.iter().filter(stands_by).cloned().collect()
     }
 
     /// Lets every stay take over that is ready to.
     pub(super) fn settle_moves(&mut self, now: Instant) {
-        let ready = |(client, id): &(&ClientKey, &ParticipantId)| {
-            self.stands_by(id) && self.is_ready_to_take_over(**client, id, now)
-        };
-        let ready: Vec<ParticipantId> = self.clients.iter().filter(ready).map(|(_, id)| id.clone()).collect();
+        let ready = |id: &&ParticipantId| self.is_ready_to_take_over(id, now);
+        let ready: Vec<ParticipantId> = self.standing_by.iter().filter(ready).cloned().collect();
         for id in ready {
             self.take_over(&id);
         }
     }
 
-    fn is_ready_to_take_over(&self, client: ClientKey, id: &ParticipantId, now: Instant) -> bool {
-        let (Some(receiver), Some(member)) = (self.receivers.get(&client), self.members.get(id)) else { return false };
+    fn is_ready_to_take_over(&self, id: &ParticipantId, now: Instant) -> bool {
+        let Some(member) = self.members.get(id) else { return false };
+        let At::Client(client) = member.at else { return false };
+        let Some(receiver) = self.receivers.get(&client) else { return false };
         let Some(since) = receiver.connected_since else { return false };
         let mut tracks = member.tracks.iter().map(|track| &self.publications[track.0]);
         let sends = tracks.all(|publication| publication.muted || publication.last_packet.is_some());
@@ -82,11 +86,22 @@ impl Room {
     pub(super) fn take_over(&mut self, id: &ParticipantId) {
         let Some(member) = self.members.get_mut(id) else { return };
         let Some(old) = member.stands_by_for.take() else { return };
+        self.standing_by.retain(|other| other != id);
+        self.lineup.outdate();
         let replaces = self.is_same_person(&old, id).then_some(old);
-        if let Some(old) = &replaces {
-            self.hand_over(old, id);
+        self.succeed(replaces, id);
+    }
+
+    /// Tells of `id`, who takes the place of `old` if that is somebody.
+    pub(super) fn succeed(&mut self, old: Option<ParticipantId>, id: &ParticipantId) {
+        let ended = old.as_ref().and_then(|old| self.hand_over(old, id));
+        self.announce(id, old.clone());
+        if let Some((participant, at)) = old.zip(ended) {
+            // Peers have removed the old one on hearing of the new; news of it that is still on its way to them must not
+            // bring it back for good.
+            let left = PeerMessage::Left { room: self.id.clone(), participant, reason: LeaveReason::Replaced };
+            self.tell_peers_of(at.peer(), &left);
         }
-        self.announce(id, replaces);
     }
 
     /// Whether `old` is, or for all that is known here may be, an earlier stay of the person whose stay `id` is.
@@ -96,8 +111,9 @@ impl Room {
     }
 
     /// What is shown of `old` is shown of `new` from now on, and `old` ends. Nobody is told that it left: they see it go on.
-    pub(super) fn hand_over(&mut self, old: &ParticipantId, new: &ParticipantId) {
-        let Some(before) = self.members.get(old) else { return };
+    /// Where it was, if it was there.
+    fn hand_over(&mut self, old: &ParticipantId, new: &ParticipantId) -> Option<At> {
+        let before = self.members.get(old).filter(|_| old != new)?;
         let last_spoke = before.last_spoke;
         let after = self.members.get(new).map(|member| member.tracks.clone()).unwrap_or_default();
         let successor = |track: &TrackKey| {
@@ -117,7 +133,7 @@ impl Room {
                 member.stands_by_for = Some(new.clone());
             }
         }
-        self.end_replaced(old);
+        self.end_replaced(old)
     }
 
     /// Whoever shows `from` shows `to`, in the same slot and in the same place of their view.
@@ -126,32 +142,26 @@ impl Room {
         for receiver in self.receivers.values_mut() {
             receiver.show_instead(&old, &new);
         }
-        for subscriber in std::mem::take(&mut self.publications[from.0].subscribers) {
-            if let Some(slot) = self.slot_mut(subscriber) {
-                slot.clear();
-                slot.track = Some(to);
-            }
+        self.lineup.outdate();
+        for subscriber in self.publications[from.0].subscribers.clone() {
+            self.put(subscriber, Some(to));
             self.mark_slots_changed(subscriber.client);
-            self.publications[to.0].subscribers.push(subscriber);
         }
     }
 
-    /// Ends a stay that another has taken the place of.
-    pub(super) fn end_replaced(&mut self, old: &ParticipantId) {
-        let Some(member) = self.members.remove(old) else { return };
+    /// Ends a stay that another has taken the place of. Where it was, if it was there.
+    pub(super) fn end_replaced(&mut self, old: &ParticipantId) -> Option<At> {
+        let member = self.forget_member(old)?;
         for track in member.tracks {
             self.remove_publication(track);
         }
-        let At::Client(client) = member.at else { return };
-        if self.clients.remove(&client).is_some() {
+        if let At::Client(client) = member.at
+            && self.clients.remove(&client).is_some()
+        {
             self.remove_receiver(client);
             self.effects.push(Effect::Ended { client, reason: LeaveReason::Replaced });
-            // Peers that have heard of the new stay have removed the old one already; news of it that is still on its way
-            // to them must not bring it back for good.
-            let participant = old.clone();
-            let left = PeerMessage::Left { room: self.id.clone(), participant, reason: LeaveReason::Replaced };
-            self.tell_peers(&left);
         }
+        Some(member.at)
     }
 
     /// Tells everyone here who may know of `id`.

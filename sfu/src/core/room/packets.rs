@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use isthmus_protocol::{NodeId, media::MediaPacket, peer::StreamId, signal::Kind};
+use isthmus_protocol::{media::MediaPacket, peer::StreamId, signal::Kind};
 use str0m::media::{Mid, Rid};
 
-use super::{ClientKey, Effect, Room, TrackKey, publications::Origin, receivers::Slot};
+use super::{ClientKey, Effect, Peer, Room, TrackKey, publications::Origin, receivers::Slot};
 use crate::core::{keyframes, rewrite::Numbers};
 
 /// A packet that is to go out.
@@ -18,10 +18,10 @@ pub enum Delivery<'a> {
         /// As what.
         outgoing: Outgoing<'a>,
     },
-    /// To a peer node.
+    /// To a peer.
     Peer {
         /// Which.
-        node: &'a NodeId,
+        peer: &'a Peer,
         /// Under the number it asked for.
         stream: StreamId,
     },
@@ -84,13 +84,13 @@ impl Room {
     /// A packet that a peer relays.
     pub fn packet_from_peer(
         &mut self,
-        node: &NodeId,
+        peer: &Peer,
         stream: StreamId,
         packet: &MediaPacket,
         now: Instant,
         deliver: impl FnMut(Delivery<'_>),
     ) -> Result<usize, Unwanted> {
-        let incoming = self.incoming.get(&stream).filter(|i| i.node == *node).ok_or(Unwanted::UnknownStream)?;
+        let incoming = self.incoming.get(&stream).filter(|i| i.peer == *peer).ok_or(Unwanted::UnknownStream)?;
         let (track, layer) = (incoming.track, incoming.layer);
         Ok(self.forward(track, layer, packet, now, deliver))
     }
@@ -103,7 +103,7 @@ impl Room {
         now: Instant,
         mut deliver: impl FnMut(Delivery<'_>),
     ) -> usize {
-        let Self { publications, receivers, members, speakers, local_speakers, last_tick, .. } = self;
+        let Self { publications, receivers, members, voices, speakers, audiences, last_tick, .. } = self;
         let publication = &mut publications[track.0];
         let kind = publication.kind();
         let Some(member) = members.get_mut(&publication.participant) else { return 0 };
@@ -113,7 +113,6 @@ impl Room {
         if publication.last_packet.replace(now).is_none() {
             *last_tick = None;
         }
-        let is_local = matches!(publication.origin, Origin::Client { .. });
         let starts_keyframe = kind == Kind::Video && keyframes::starts_keyframe(packet.codec, &packet.payload);
         let layer = &mut publication.layers[layer_index];
         layer.rate.add(packet.payload.len(), now);
@@ -123,14 +122,13 @@ impl Room {
             layer.height = keyframes::height(packet.codec, &packet.payload).or(layer.height);
         }
         if kind == Kind::Audio && member.stands_by_for.is_none() {
-            speakers.heard(track, packet.level, now);
-            if is_local {
-                local_speakers.heard(track, packet.level, now);
-            }
+            voices.heard(track, packet.level, now);
+            speakers.admit(track);
+            audiences.admit(track, publication.origin.peer());
         }
-        if is_local && (kind == Kind::Video || local_speakers.is_audible(track)) {
-            for (node, stream) in &layer.peers {
-                deliver(Delivery::Peer { node, stream: *stream });
+        for (peer, stream) in &layer.peers {
+            if kind == Kind::Video || audiences.hears(peer, track) {
+                deliver(Delivery::Peer { peer, stream: *stream });
             }
         }
         // A slot may switch where a picture begins, unless what belongs to it has gone by already.
@@ -190,8 +188,8 @@ impl Room {
         let state = &publication.layers[layer];
         let effect = match &publication.origin {
             Origin::Client { client, mid } => Effect::Keyframe { client: *client, mid: *mid, rid: state.rid },
-            Origin::Node { node } => Effect::Peer {
-                node: node.clone(),
+            Origin::Peer(peer) => Effect::Peer {
+                peer: peer.clone(),
                 message: isthmus_protocol::peer::PeerMessage::Keyframe {
                     room: self.id.clone(),
                     track: publication.id.clone(),

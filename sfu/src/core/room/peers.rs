@@ -1,18 +1,20 @@
-//! What other nodes say of the room, and what is asked of them.
+//! What a room's peers say of it, what is asked of them, and what is passed on between them.
 
 use std::time::{Duration, Instant};
 
 use isthmus_protocol::{
-    NodeId, ParticipantId, TrackId,
+    ParticipantId, TrackId,
     peer::{LayerDemand, LayerRate, PeerMessage},
-    signal::{Kind, LeaveReason, Participant},
+    signal::{Kind, LeaveReason, MAX_SPEAKERS, Participant},
 };
+use slab::Slab;
 use str0m::media::Rid;
 
 use super::{
-    At, Effect, Incoming, Room, StreamIds, TrackKey,
-    publications::{Origin, layers_message},
+    Effect, Incoming, Peer, Room, StreamIds, TrackKey, is_passed_on,
+    publications::{MAX_LAYERS, Origin, Publication, layers_message},
 };
+use crate::core::speakers::{Loudest, Voices};
 
 /// A publisher goes on sending a layer for this long after the last one who showed it, so that a resized tile does
 /// not have to wait for an encoder to start.
@@ -22,92 +24,153 @@ const MAX_TOLD_KBPS: u32 = 100_000;
 /// A layer's rate is told to peers again when it changed by more than this share of itself.
 const RATE_CHANGE: u32 = 5;
 
+/// The loudest of the voices that go to peers. Each is sent the loudest few of what is passed on to it, whatever it has
+/// itself, so that nobody misses a voice; other nodes are all sent the same.
+#[derive(Debug, Default)]
+pub(super) struct Audiences(Vec<(Peer, Loudest<TrackKey>)>);
+
+impl Audiences {
+    /// A peer, or a second node, which hears what the first does.
+    fn open(&mut self, peer: &Peer) {
+        if self.of(peer).is_none() {
+            self.0.push((peer.clone(), Loudest::new(MAX_SPEAKERS)));
+        }
+    }
+
+    /// Nobody is left of those that hear what `peer` hears.
+    fn close(&mut self, peer: &Peer) {
+        self.0.retain(|(other, _)| !hear_alike(other, peer));
+    }
+
+    fn of(&self, peer: &Peer) -> Option<&Loudest<TrackKey>> {
+        self.0.iter().find(|(other, _)| hear_alike(other, peer)).map(|(_, loudest)| loudest)
+    }
+
+    /// A voice that comes from `from` is heard.
+    pub(super) fn admit(&mut self, track: TrackKey, from: Option<&Peer>) {
+        for (_, loudest) in self.0.iter_mut().filter(|(peer, _)| is_passed_on(from, peer)) {
+            loudest.admit(track);
+        }
+    }
+
+    pub(super) fn remove(&mut self, track: TrackKey) {
+        self.0.iter_mut().for_each(|(_, loudest)| loudest.remove(track));
+    }
+
+    pub(super) fn hears(&self, peer: &Peer, track: TrackKey) -> bool {
+        self.of(peer).is_some_and(|loudest| loudest.contains(track))
+    }
+
+    pub(super) fn choose(&mut self, voices: &Voices<TrackKey>, publications: &Slab<Publication>, now: Instant) {
+        for (peer, loudest) in &mut self.0 {
+            let is_meant = |track: TrackKey| is_passed_on(publications[track.0].origin.peer(), peer);
+            loudest.choose(voices, now, is_meant);
+        }
+    }
+}
+
+/// Whether two peers are sent the same voices.
+fn hear_alike(one: &Peer, other: &Peer) -> bool {
+    matches!((one, other), (Peer::Node(_), Peer::Node(_))) || one == other
+}
+
 impl Room {
-    /// `node` has someone in the room: it is told who is here.
-    pub fn peer_opened(&mut self, node: &NodeId) {
-        if !self.peers.insert(node.clone()) {
+    /// `peer` has someone in the room: it is told who is here, and who is behind the peers that it hears of from here.
+    pub fn peer_opened(&mut self, peer: &Peer) {
+        if self.peers.contains_key(peer) {
             return;
         }
-        let known = self.clients.values().filter(|id| !self.stands_by(id));
-        let here: Vec<Participant> = known.filter_map(|id| self.describe(id)).collect();
-        for participant in here {
+        self.peers.insert(peer.clone(), 0);
+        self.audiences.open(peer);
+        let known = self.members.iter().filter(|(id, m)| is_passed_on(m.at.peer(), peer) && !self.stands_by(id));
+        let known: Vec<Participant> = known.filter_map(|(id, _)| self.describe(id)).collect();
+        for participant in known {
             let message = PeerMessage::Participant { room: self.id.clone(), participant, replaces: None };
-            self.effects.push(Effect::Peer { node: node.clone(), message });
+            self.effects.push(Effect::Peer { peer: peer.clone(), message });
         }
         for (_, publication) in &mut self.publications {
             publication.told_rates.clear();
         }
     }
 
-    /// `node` has nobody in the room any more, or cannot be reached: its participants are gone with it.
-    pub fn peer_closed(&mut self, node: &NodeId, reason: LeaveReason) {
-        if !self.peers.remove(node) {
+    /// `peer` has nobody in the room any more, or cannot be reached: its participants are gone with it.
+    pub fn peer_closed(&mut self, peer: &Peer, reason: LeaveReason) {
+        if self.peers.remove(peer).is_none() {
             return;
         }
+        if !self.peers.keys().any(|other| hear_alike(other, peer)) {
+            self.audiences.close(peer);
+        }
+        let is_gone = |member: &super::Member| member.at.peer() == Some(peer);
         let gone: Vec<ParticipantId> =
-            self.members.iter().filter(|(_, m)| m.at == At::Node(node.clone())).map(|(id, _)| id.clone()).collect();
+            self.members.iter().filter(|(_, member)| is_gone(member)).map(|(id, _)| id.clone()).collect();
         for participant in gone {
             self.remove_member(&participant, reason);
         }
         for (_, publication) in &mut self.publications {
-            publication.peers_use.retain(|(peer, _)| peer != node);
+            publication.peers_use.retain(|(other, _)| other != peer);
             for layer in &mut publication.layers {
-                layer.peers.retain(|(peer, _)| peer != node);
+                layer.peers.retain(|(other, _)| other != peer);
             }
         }
     }
 
-    /// The stays that other nodes carry.
+    /// The stays that peers carry.
     pub fn remote_participants(&self) -> impl Iterator<Item = &ParticipantId> {
-        self.members.iter().filter(|(_, member)| matches!(member.at, At::Node(_))).map(|(id, _)| id)
+        self.members.iter().filter(|(_, member)| member.at.peer().is_some()).map(|(id, _)| id)
     }
 
-    /// The nodes that have someone in the room.
-    pub fn peers(&self) -> impl Iterator<Item = &NodeId> {
-        self.peers.iter()
+    /// Who else has someone in the room.
+    pub fn peers(&self) -> impl Iterator<Item = &Peer> {
+        self.peers.keys()
     }
 
-    /// Something that `node` says of this room.
-    pub fn peer_message(&mut self, node: &NodeId, message: PeerMessage, now: Instant) {
+    /// Something that `peer` says of this room.
+    pub fn peer_message(&mut self, peer: &Peer, message: PeerMessage, now: Instant) {
         match message {
-            PeerMessage::RoomOpened { .. } => self.peer_opened(node),
-            PeerMessage::RoomClosed { .. } => self.peer_closed(node, LeaveReason::Left),
+            PeerMessage::RoomOpened { .. } => self.peer_opened(peer),
+            PeerMessage::RoomClosed { .. } => self.peer_closed(peer, LeaveReason::Left),
             PeerMessage::Participant { participant, replaces, .. } => {
-                self.peer_opened(node);
-                self.upsert_remote(node, &participant, replaces);
+                self.peer_opened(peer);
+                self.upsert_remote(peer, &participant, replaces);
                 self.last_tick = None;
             }
             PeerMessage::Left { participant, reason, .. } => {
-                if self.members.get(&participant).is_some_and(|member| member.at == At::Node(node.clone())) {
+                if self.members.get(&participant).is_some_and(|member| member.at.peer() == Some(peer)) {
                     self.remove_member(&participant, reason);
                 }
             }
-            // Media is for nodes that have someone in the room.
-            PeerMessage::Demand { .. } | PeerMessage::Keyframe { .. } if !self.peers.contains(node) => {}
+            // Media is for those that have someone in the room.
+            PeerMessage::Demand { .. } | PeerMessage::Keyframe { .. } if !self.peers.contains_key(peer) => {}
             PeerMessage::Demand { track, layers, useful, .. } => {
-                self.demanded(node, &track, &layers, usize::from(useful), now);
+                self.demanded(peer, &track, &layers, usize::from(useful), now);
             }
-            PeerMessage::Keyframe { track, rid, .. } => self.keyframe_demanded(&track, rid.as_deref(), now),
-            PeerMessage::Rates { track, layers, .. } => self.rates_told(node, &track, &layers),
+            PeerMessage::Keyframe { track, rid, .. } => self.keyframe_demanded(peer, &track, rid.as_deref(), now),
+            PeerMessage::Rates { track, layers, .. } => self.rates_told(peer, &track, &layers),
         }
     }
 
-    fn demanded(&mut self, node: &NodeId, track: &TrackId, demands: &[LayerDemand], useful: usize, now: Instant) {
-        let Some(key) = self.track_by_id(track) else { return };
+    /// The track of that name, if `peer` hears of it from here.
+    fn track_for(&self, peer: &Peer, track: &TrackId) -> Option<TrackKey> {
+        let key = self.track_by_id(track)?;
+        is_passed_on(self.publications[key.0].origin.peer(), peer).then_some(key)
+    }
+
+    fn demanded(&mut self, peer: &Peer, track: &TrackId, demands: &[LayerDemand], useful: usize, now: Instant) {
+        let Some(key) = self.track_for(peer, track) else { return };
         let publication = &mut self.publications[key.0];
-        if !matches!(publication.origin, Origin::Client { .. }) {
-            return;
-        }
-        publication.peers_use.retain(|(peer, _)| peer != node);
-        publication.peers_use.push((node.clone(), useful));
+        publication.peers_use.retain(|(other, _)| other != peer);
+        publication.peers_use.push((peer.clone(), useful));
+        let is_here = publication.origin.peer().is_none();
         let mut fresh = Vec::new();
         for (index, layer) in publication.layers.iter_mut().enumerate() {
             let rid = layer.rid.map(|rid| rid.to_string());
-            let had = layer.peers.iter().any(|(peer, _)| peer == node);
-            layer.peers.retain(|(peer, _)| peer != node);
+            let had = layer.peers.iter().any(|(other, _)| other == peer);
+            layer.peers.retain(|(other, _)| other != peer);
             if let Some(demand) = demands.iter().find(|demand| demand.rid == rid) {
-                layer.peers.push((node.clone(), demand.stream));
-                if !had {
+                layer.peers.push((peer.clone(), demand.stream));
+                // What does not come here yet is demanded at the next tick, and begins with a keyframe.
+                if !had && (is_here || layer.incoming.is_some()) {
                     fresh.push(index);
                 }
             }
@@ -120,18 +183,18 @@ impl Room {
         }
     }
 
-    fn keyframe_demanded(&mut self, track: &TrackId, rid: Option<&str>, now: Instant) {
-        let Some(key) = self.track_by_id(track) else { return };
+    fn keyframe_demanded(&mut self, peer: &Peer, track: &TrackId, rid: Option<&str>, now: Instant) {
+        let Some(key) = self.track_for(peer, track) else { return };
         let rid = rid.map(Rid::from);
         if let Some(layer) = self.publications[key.0].layer_of(rid) {
             self.request_keyframe(key, layer, now);
         }
     }
 
-    fn rates_told(&mut self, node: &NodeId, track: &TrackId, rates: &[LayerRate]) {
+    fn rates_told(&mut self, peer: &Peer, track: &TrackId, rates: &[LayerRate]) {
         let Some(key) = self.track_by_id(track) else { return };
         let publication = &mut self.publications[key.0];
-        if publication.origin != (Origin::Node { node: node.clone() }) {
+        if publication.origin.peer() != Some(peer) {
             return;
         }
         for (layer, told) in publication.layers.iter_mut().zip(rates) {
@@ -140,26 +203,42 @@ impl Room {
         }
     }
 
-    /// Asks peers for what is watched here and no more, tells publishers here what is watched anywhere, and tells
-    /// peers what the layers take.
+    /// Asks peers for what is watched here or behind other peers and no more, tells publishers here what is watched
+    /// anywhere, and tells peers what the layers take.
     pub(super) fn settle_demands(&mut self, now: Instant, streams: &mut StreamIds) {
+        let someone_listens = self.receivers.values().any(|receiver| !receiver.audio.is_empty());
         let keys: Vec<TrackKey> = self.publications.iter().map(|(key, _)| TrackKey(key)).collect();
         for track in keys {
-            let useful = self.useful_layers(track);
-            if matches!(self.publications[track.0].origin, Origin::Node { .. }) {
-                let in_use = self.layers_in_use(track);
-                self.demand_from_peer(track, &in_use, useful, streams);
-            } else {
-                self.tell_publisher(track, useful, now);
-                self.tell_rates(track, now);
+            let publication = &self.publications[track.0];
+            let (is_voice, is_here) = (publication.kind() == Kind::Audio, publication.origin.peer().is_none());
+            match (is_voice, is_here) {
+                // Voices come in always, so that the loudest can be told; each peer sends only its loudest. A muted one too:
+                // it costs nothing, and is there with the first word after.
+                (true, false) => {
+                    let wanted = someone_listens || !publication.layers[0].peers.is_empty();
+                    self.demand_from_peer(track, [wanted; MAX_LAYERS], usize::from(wanted), streams);
+                }
+                (false, false) => {
+                    let (in_use, useful) = (self.layers_in_use(track), self.useful_layers(track));
+                    self.demand_from_peer(track, in_use, useful, streams);
+                    self.tell_rates(track, now);
+                }
+                (false, true) => {
+                    self.tell_publisher(track, self.useful_layers(track), now);
+                    self.tell_rates(track, now);
+                }
+                (true, true) => {}
             }
         }
     }
 
-    /// For each layer, whether a slot here shows it or is about to.
-    fn layers_in_use(&self, track: TrackKey) -> Vec<bool> {
+    /// For each layer of a picture, whether a slot here shows it or is about to, or a peer wants it.
+    fn layers_in_use(&self, track: TrackKey) -> [bool; MAX_LAYERS] {
         let publication = &self.publications[track.0];
-        let mut in_use = vec![false; publication.layers.len()];
+        let mut in_use = [false; MAX_LAYERS];
+        for (in_use, layer) in in_use.iter_mut().zip(&publication.layers) {
+            *in_use = !layer.peers.is_empty();
+        }
         for subscriber in &publication.subscribers {
             // A peer sends a keyframe with what is asked for, which whoever is not connected yet could not take.
             let receiver = self.receivers.get(&subscriber.client).filter(|receiver| receiver.is_connected());
@@ -168,33 +247,36 @@ impl Room {
                 in_use[layer] = true;
             }
         }
-        if publication.kind() == Kind::Audio {
-            // Voices come in always, so that the loudest can be told; their own node sends only its loudest.
-            // A muted one too: it costs nothing, and is there with the first word after.
-            in_use[0] = self.receivers.values().any(|receiver| !receiver.audio.is_empty());
-        }
         in_use
     }
 
-    /// How many layers, from the lowest on, someone here could use at the size they show the track.
+    /// How many layers, from the lowest on, someone here or behind a peer could use at the size they show the track.
     fn useful_layers(&self, track: TrackKey) -> usize {
         let publication = &self.publications[track.0];
         let slots = publication.subscribers.iter().filter_map(|subscriber| {
             self.receivers.get(&subscriber.client)?.slots(subscriber.kind).get(subscriber.slot)
         });
-        slots.map(|slot| publication.layers_up_to(slot.height)).max().unwrap_or(0)
+        let here = slots.map(|slot| publication.layers_up_to(slot.height)).max();
+        let behind_peers = publication.peers_use.iter().map(|(_, useful)| *useful).max();
+        here.max(behind_peers).unwrap_or(0)
     }
 
-    fn demand_from_peer(&mut self, track: TrackKey, in_use: &[bool], useful: usize, streams: &mut StreamIds) {
+    fn demand_from_peer(
+        &mut self,
+        track: TrackKey,
+        in_use: [bool; MAX_LAYERS],
+        useful: usize,
+        streams: &mut StreamIds,
+    ) {
         let publication = &mut self.publications[track.0];
-        let Origin::Node { node } = publication.origin.clone() else { return };
+        let Origin::Peer(peer) = &publication.origin else { return };
         let mut changed = std::mem::replace(&mut publication.told_useful, useful) != useful;
         for (index, (layer, wanted)) in publication.layers.iter_mut().zip(in_use).enumerate() {
             match (layer.incoming, wanted) {
                 (None, true) => {
                     let stream = streams.allocate(&self.id);
                     layer.incoming = Some(stream);
-                    self.incoming.insert(stream, Incoming { node: node.clone(), track, layer: index });
+                    self.incoming.insert(stream, Incoming { peer: peer.clone(), track, layer: index });
                     changed = true;
                 }
                 (Some(stream), false) => {
@@ -218,15 +300,14 @@ impl Room {
             layers: publication.layers.iter().filter_map(demand).collect(),
             useful: useful as u8,
         };
-        self.effects.push(Effect::Peer { node, message });
+        self.effects.push(Effect::Peer { peer: peer.clone(), message });
     }
 
     /// Which layers a publisher here should send: all up to the highest that anyone has a use for. Lower ones stay, for
     /// those whose path gets worse.
-    fn tell_publisher(&mut self, track: TrackKey, useful_here: usize, now: Instant) {
+    fn tell_publisher(&mut self, track: TrackKey, useful: usize, now: Instant) {
         let publication = &mut self.publications[track.0];
-        let used_by_peers = publication.peers_use.iter().map(|(_, useful)| *useful).max().unwrap_or(0);
-        for layer in publication.layers.iter_mut().take(useful_here.max(used_by_peers)) {
+        for layer in publication.layers.iter_mut().take(useful) {
             layer.last_used = Some(now);
         }
         let lingers = |at: &Instant| now.saturating_duration_since(*at) < LAYER_LINGER;
@@ -257,14 +338,15 @@ impl Room {
     /// Peers choose pictures and their layers by what they take; they see only those that they asked for.
     fn tell_rates(&mut self, track: TrackKey, now: Instant) {
         let publication = &mut self.publications[track.0];
-        if publication.kind() == Kind::Audio || self.peers.is_empty() {
+        let from = publication.origin.peer().cloned();
+        if !self.peers.keys().any(|peer| is_passed_on(from.as_ref(), peer)) {
             return;
         }
-        let rates: Vec<LayerRate> = publication
-            .layers
-            .iter_mut()
-            .map(|layer| LayerRate { kbps: layer.rate.kbps(now), height: layer.height })
-            .collect();
+        let rate = |layer: &mut super::publications::LayerState| LayerRate {
+            kbps: layer.rate.kbps(now).max(layer.told_kbps),
+            height: layer.height,
+        };
+        let rates: Vec<LayerRate> = publication.layers.iter_mut().map(rate).collect();
         let differs = |(old, new): (&LayerRate, &LayerRate)| {
             old.height != new.height || old.kbps.abs_diff(new.kbps) > old.kbps.max(new.kbps) / RATE_CHANGE
         };
@@ -274,6 +356,6 @@ impl Room {
         }
         publication.told_rates.clone_from(&rates);
         let message = PeerMessage::Rates { room: self.id.clone(), track: publication.id.clone(), layers: rates };
-        self.tell_peers(&message);
+        self.tell_peers_of(from.as_ref(), &message);
     }
 }

@@ -3,14 +3,14 @@
 use std::time::Instant;
 
 use isthmus_protocol::{
-    NodeId, ParticipantId, TrackId,
+    ParticipantId, TrackId,
     media::Codec,
     peer::{LayerRate, StreamId},
     signal::{Kind, ServerMessage, Source, Track},
 };
 use str0m::media::{Mid, Rid};
 
-use super::{At, ClientKey, Room, TrackKey};
+use super::{At, ClientKey, Peer, Room, TrackKey};
 use crate::core::{bitrate::RateMeter, keyframes::RequestThrottle};
 
 /// The most layers of one track.
@@ -49,9 +49,9 @@ pub(super) struct Publication {
     pub last_packet: Option<Instant>,
     /// The rids its publisher was last told to send, so that it is told only of changes.
     pub told_layers: Option<Vec<usize>>,
-    /// How many of its layers each peer could use. For tracks of this node.
-    pub peers_use: Vec<(NodeId, usize)>,
-    /// How many layers its node was last told could be used here. For tracks of other nodes.
+    /// How many of its layers each peer could use that it is passed on to.
+    pub peers_use: Vec<(Peer, usize)>,
+    /// How many layers its peer was last told could be used here. For tracks of peers.
     pub told_useful: usize,
     /// What peers were last told of its layers.
     pub told_rates: Vec<LayerRate>,
@@ -60,7 +60,16 @@ pub(super) struct Publication {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Origin {
     Client { client: ClientKey, mid: Mid },
-    Node { node: NodeId },
+    Peer(Peer),
+}
+
+impl Origin {
+    pub(super) fn peer(&self) -> Option<&Peer> {
+        match self {
+            Origin::Client { .. } => None,
+            Origin::Peer(peer) => Some(peer),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -69,11 +78,11 @@ pub(super) struct LayerState {
     pub rate: RateMeter,
     /// In pixels, once a keyframe has said it.
     pub height: Option<u16>,
-    /// What it takes, in kbit/s, as its publisher's node says. For tracks of other nodes.
+    /// What it takes, in kbit/s, as its peer says. For tracks of peers.
     pub told_kbps: u32,
-    /// Peers that want it, and the number they want it under. For tracks of this node.
-    pub peers: Vec<(NodeId, StreamId)>,
-    /// The number under which it comes. For tracks of other nodes, while someone here watches it.
+    /// Peers that want it, and the number they want it under.
+    pub peers: Vec<(Peer, StreamId)>,
+    /// The number under which it comes. For tracks of peers, while someone here or behind another peer watches it.
     pub incoming: Option<StreamId>,
     pub requests: RequestThrottle,
     /// When someone last had it in use.
@@ -187,8 +196,7 @@ impl Room {
             return;
         }
         if muted {
-            self.speakers.remove(track);
-            self.local_speakers.remove(track);
+            self.silence(track);
             return;
         }
         for subscriber in publication.subscribers.clone() {
@@ -199,8 +207,15 @@ impl Room {
         self.last_tick = None;
     }
 
-    /// The track of another node's participant, as that node describes them.
-    pub(super) fn set_remote_tracks(&mut self, node: &NodeId, participant: &ParticipantId, described: &[Track]) {
+    /// Takes a track off the speakers.
+    fn silence(&mut self, track: TrackKey) {
+        self.voices.remove(track);
+        self.speakers.remove(track);
+        self.audiences.remove(track);
+    }
+
+    /// The tracks of a peer's participant, as that peer describes them.
+    pub(super) fn set_remote_tracks(&mut self, peer: &Peer, participant: &ParticipantId, described: &[Track]) {
         let described = &described[..described.len().min(MAX_TRACKS)];
         let Some(member) = self.members.get(participant) else { return };
         let (mut tracks, gone): (Vec<_>, Vec<_>) =
@@ -214,11 +229,11 @@ impl Room {
                 continue;
             }
             if self.track_ids.contains_key(&described.id) {
-                // A track of somebody else: no node may speak for it but its own.
+                // A track of somebody else: no peer may speak for it but its own.
                 continue;
             }
             let rids: Vec<Rid> = described.rids.iter().map(|rid| Rid::from(rid.as_str())).collect();
-            let origin = Origin::Node { node: node.clone() };
+            let origin = Origin::Peer(peer.clone());
             let (id, source, muted) = (described.id.clone(), described.source, described.muted);
             tracks.push(self.add_publication(id, participant, source, muted, origin, &rids));
         }
@@ -256,22 +271,22 @@ impl Room {
             told_useful: 0,
             told_rates: Vec::new(),
         };
+        self.lineup.outdate();
         self.track_ids.insert(publication.id.clone(), TrackKey(self.publications.vacant_key()));
         TrackKey(self.publications.insert(publication))
     }
 
     /// Forgets a track: out of every slot, off the speakers, and its streams with it.
     pub(super) fn remove_publication(&mut self, track: TrackKey) {
-        let Some(publication) = self.publications.try_remove(track.0) else { return };
-        for subscriber in publication.subscribers {
-            if let Some(slot) = self.slot_mut(subscriber) {
-                slot.clear();
-            }
+        let Some(publication) = self.publications.get(track.0) else { return };
+        for subscriber in publication.subscribers.clone() {
+            self.put(subscriber, None);
             self.mark_slots_changed(subscriber.client);
         }
+        self.lineup.outdate();
+        let publication = self.publications.remove(track.0);
         self.track_ids.remove(&publication.id);
-        self.speakers.remove(track);
-        self.local_speakers.remove(track);
+        self.silence(track);
         for layer in &publication.layers {
             if let Some(stream) = layer.incoming {
                 self.incoming.remove(&stream);

@@ -54,6 +54,8 @@ pub(super) struct Slot {
     pub mid: Mid,
     codecs: Vec<Codec>,
     pub track: Option<TrackKey>,
+    /// Where it stands among the subscribers of that track.
+    pub place: usize,
     /// The layer that is to be sent.
     pub target: Option<usize>,
     /// The layer that is being sent.
@@ -73,6 +75,7 @@ impl Slot {
             mid: offer.mid,
             codecs: offer.codecs.clone(),
             track: None,
+            place: 0,
             target: None,
             current: None,
             rewriter,
@@ -161,9 +164,27 @@ pub(super) struct Receiver {
     minimum_kbps: u32,
     /// The client is to be told what stands in its slots.
     pub changed: bool,
+    /// The state of the room ([`Lineup::generation`]) by which its slots were filled; none if they are to be filled anew.
+    placed_by: Option<u64>,
     /// Streams of m-lines that are not offered any more. One that comes back has the same SSRC and key, so it goes on where
     /// it was: no number may be used twice.
     retired: FxHashMap<Mid, Rewriter>,
+}
+
+/// What is heard, and what is shown to those who do not say what they want, most important first. Slots are filled anew when
+/// it changes, or what is published and who is known does; a room in which nothing happens costs next to nothing.
+#[derive(Debug, Default)]
+pub(super) struct Lineup {
+    voices: Vec<TrackKey>,
+    pictures: Vec<TrackKey>,
+    generation: u64,
+}
+
+impl Lineup {
+    /// What receivers are shown may differ from now on.
+    pub(super) fn outdate(&mut self) {
+        self.generation += 1;
+    }
 }
 
 impl Receiver {
@@ -205,17 +226,19 @@ impl Room {
     }
 
     pub(super) fn remove_receiver(&mut self, client: ClientKey) {
-        if self.receivers.remove(&client).is_some() {
-            for (_, publication) in &mut self.publications {
-                publication.subscribers.retain(|subscriber| subscriber.client != client);
-            }
-        }
+        self.unlist_all(client);
+        self.receivers.remove(&client);
     }
 
     /// The m-lines on which `client` can receive now, after an offer. Those it had keep what stands in them.
     pub fn set_slots(&mut self, client: ClientKey, offers: &[SlotOffer]) {
-        let Some(receiver) = self.receivers.get_mut(&client).filter(|receiver| receiver.may_subscribe) else { return };
+        if !self.receivers.get(&client).is_some_and(|receiver| receiver.may_subscribe) {
+            return;
+        }
+        self.unlist_all(client);
+        let Some(receiver) = self.receivers.get_mut(&client) else { return };
         receiver.changed = true;
+        receiver.placed_by = None;
         for kind in [Kind::Audio, Kind::Video] {
             let mut before = std::mem::take(receiver.slots_mut(kind));
             let retired = &mut receiver.retired;
@@ -234,7 +257,9 @@ impl Room {
             }
             *receiver.slots_mut(kind) = after;
         }
-        self.rebuild_subscriptions(client);
+        for subscriber in self.slots_of(client) {
+            self.list(subscriber);
+        }
         self.last_tick = None;
     }
 
@@ -250,6 +275,7 @@ impl Room {
     pub fn view(&mut self, client: ClientKey, tiles: Vec<Tile>) {
         if let Some(receiver) = self.receivers.get_mut(&client) {
             receiver.view = Some(tiles);
+            receiver.placed_by = None;
             self.last_tick = None;
         }
     }
@@ -292,28 +318,45 @@ impl Room {
     pub(super) fn mark_slots_changed(&mut self, client: ClientKey) {
         if let Some(receiver) = self.receivers.get_mut(&client) {
             receiver.changed = true;
+            receiver.placed_by = None;
         }
         self.last_tick = None;
     }
 
     pub(super) fn settle_slots(&mut self, now: Instant) {
-        let default_video = self.default_video();
-        let audio = self.audio_to_hear();
+        let (voices, pictures) = (self.audio_to_hear(), self.default_video());
+        if voices != self.lineup.voices || pictures != self.lineup.pictures {
+            (self.lineup.voices, self.lineup.pictures) = (voices, pictures);
+            self.lineup.outdate();
+        }
+        // Lent, so that the room can be changed meanwhile.
+        let lineup = std::mem::take(&mut self.lineup);
         let clients: Vec<ClientKey> = self.receivers.keys().copied().collect();
         for client in clients {
-            self.place(client, Kind::Audio, &audio);
-            let shown = self.video_to_show(client, &default_video);
-            self.place(client, Kind::Video, &shown);
+            self.fill_slots(client, &lineup);
             self.choose_layers(client, now);
             if self.receivers.get(&client).is_some_and(|receiver| receiver.changed) {
                 self.signal_slots(client);
             }
         }
+        self.lineup = lineup;
+    }
+
+    /// Puts what `client` is to hear and see into its slots, if anything changed since the last time.
+    fn fill_slots(&mut self, client: ClientKey, lineup: &Lineup) {
+        let Some(receiver) = self.receivers.get_mut(&client) else { return };
+        if receiver.placed_by.replace(lineup.generation) == Some(lineup.generation) {
+            return;
+        }
+        self.place(client, Kind::Audio, &lineup.voices);
+        let shown = self.video_to_show(client);
+        self.place(client, Kind::Video, shown.as_deref().unwrap_or(&lineup.pictures));
+        self.size_slots(client);
     }
 
     /// The loudest voices, and in a small room every other one behind them, those that are not muted first.
     fn audio_to_hear(&self) -> Vec<TrackKey> {
-        let mut voices = self.speakers.audible().to_vec();
+        let mut voices = self.speakers.tracks().to_vec();
         let all = self.known_publications(Kind::Audio).map(|(track, _)| track);
         let mut others: Vec<TrackKey> = all.take(MAX_SPEAKERS + 2).collect();
         if others.len() > MAX_SPEAKERS + 1 {
@@ -330,7 +373,8 @@ impl Room {
         let mut video: Vec<TrackKey> =
             self.known_publications(Kind::Video).filter(|(_, p)| !p.muted).map(|(track, _)| track).collect();
         let spoke = |p: &Publication| self.announced_speakers.iter().position(|id| *id == p.participant);
-        video.sort_by_key(|track| {
+        // Each once: looking a publisher up costs more than comparing.
+        video.sort_by_cached_key(|track| {
             let publication = &self.publications[track.0];
             let last_spoke = self.members.get(&publication.participant).and_then(|member| member.last_spoke);
             (importance(publication.source), spoke(publication).unwrap_or(usize::MAX), Reverse(last_spoke))
@@ -344,27 +388,28 @@ impl Room {
         known.filter(move |(_, publication)| publication.kind() == kind).map(|(key, p)| (TrackKey(key), p))
     }
 
-    fn video_to_show(&mut self, client: ClientKey, default: &[TrackKey]) -> Vec<TrackKey> {
-        let Some(receiver) = self.receivers.get(&client) else { return Vec::new() };
-        let Some(tiles) = receiver.view.clone() else { return default.to_vec() };
-        let shown: Vec<(TrackKey, u16)> = tiles
-            .iter()
-            .filter_map(|tile| self.track_by_id(&tile.track).map(|track| (track, tile.height)))
-            .filter(|(track, _)| self.publications[track.0].kind() == Kind::Video)
-            .collect();
-        if let Some(receiver) = self.receivers.get_mut(&client) {
-            for slot in &mut receiver.video {
-                let height = shown.iter().find(|(track, _)| slot.track == Some(*track)).map(|(_, height)| *height);
-                slot.height = height.unwrap_or(slot.height);
-            }
-        }
-        let mut tracks: Vec<TrackKey> = Vec::with_capacity(shown.len());
-        for (track, _) in shown {
-            if !tracks.contains(&track) {
+    /// What `client` wants to be shown; none if it does not say.
+    fn video_to_show(&self, client: ClientKey) -> Option<Vec<TrackKey>> {
+        let tiles = self.receivers.get(&client)?.view.as_ref()?;
+        let mut tracks: Vec<TrackKey> = Vec::with_capacity(tiles.len());
+        for track in tiles.iter().filter_map(|tile| self.track_by_id(&tile.track)) {
+            if self.publications[track.0].kind() == Kind::Video && !tracks.contains(&track) {
                 tracks.push(track);
             }
         }
-        tracks
+        Some(tracks)
+    }
+
+    /// Slots are as high as their client shows what stands in them, if it says so.
+    fn size_slots(&mut self, client: ClientKey) {
+        let Self { receivers, track_ids, .. } = self;
+        let Some(receiver) = receivers.get_mut(&client) else { return };
+        for tile in receiver.view.iter().flatten() {
+            let Some(track) = track_ids.get(&tile.track).copied() else { continue };
+            if let Some(slot) = receiver.video.iter_mut().find(|slot| slot.track == Some(track)) {
+                slot.height = tile.height;
+            }
+        }
     }
 
     /// Puts the `wanted` tracks of others into `client`'s slots.
@@ -383,39 +428,68 @@ impl Room {
             return;
         }
         receiver.changed = true;
-        for (index, (old, new)) in before.iter().zip(&after).enumerate().filter(|(_, (old, new))| old != new) {
-            let slot = &mut receiver.slots_mut(kind)[index];
-            slot.clear();
-            slot.track = *new;
-            let subscriber = Subscriber { client, kind, slot: index };
-            if let Some(publication) = old.and_then(|old| self.publications.get_mut(old.0)) {
-                publication.subscribers.retain(|s| *s != subscriber);
-            }
-            if let Some(publication) = new.and_then(|new| self.publications.get_mut(new.0)) {
-                publication.subscribers.push(subscriber);
-            }
+        for (index, (_, new)) in before.iter().zip(&after).enumerate().filter(|(_, (old, new))| old != new) {
+            self.put(Subscriber { client, kind, slot: index }, *new);
         }
     }
 
-    /// After the slots themselves changed: who subscribes to what follows from what stands in them.
-    fn rebuild_subscriptions(&mut self, client: ClientKey) {
-        for (_, publication) in &mut self.publications {
-            publication.subscribers.retain(|subscriber| subscriber.client != client);
+    /// Puts `track` into a slot, in place of what stands there.
+    pub(super) fn put(&mut self, subscriber: Subscriber, track: Option<TrackKey>) {
+        self.unlist(subscriber);
+        let Some(slot) = self.slot_mut(subscriber) else { return };
+        slot.clear();
+        slot.track = track;
+        self.list(subscriber);
+    }
+
+    /// Puts a slot on the list of those that show its track.
+    fn list(&mut self, subscriber: Subscriber) {
+        let Self { receivers, publications, .. } = self;
+        let slots = receivers.get_mut(&subscriber.client).map(|receiver| receiver.slots_mut(subscriber.kind));
+        let Some(slot) = slots.and_then(|slots| slots.get_mut(subscriber.slot)) else { return };
+        let Some(publication) = slot.track.and_then(|track| publications.get_mut(track.0)) else { return };
+        slot.place = publication.subscribers.len();
+        publication.subscribers.push(subscriber);
+    }
+
+    /// Takes a slot off the list of those that show its track, at a cost that does not grow with the list: when someone
+    /// falls silent whom everyone hears, everyone does so.
+    fn unlist(&mut self, subscriber: Subscriber) {
+        let Some(slot) = self.slot_mut(subscriber) else { return };
+        let (track, place) = (slot.track, slot.place);
+        let Some(publication) = track.and_then(|track| self.publications.get_mut(track.0)) else { return };
+        if publication.subscribers.get(place) != Some(&subscriber) {
+            return;
         }
-        let Some(receiver) = self.receivers.get(&client) else { return };
-        for kind in [Kind::Audio, Kind::Video] {
-            for (index, slot) in receiver.slots(kind).iter().enumerate() {
-                if let Some(publication) = slot.track.and_then(|track| self.publications.get_mut(track.0)) {
-                    publication.subscribers.push(Subscriber { client, kind, slot: index });
-                }
-            }
+        publication.subscribers.swap_remove(place);
+        let moved = publication.subscribers.get(place).copied();
+        if let Some(slot) = moved.and_then(|moved| self.slot_mut(moved)) {
+            slot.place = place;
         }
+    }
+
+    fn unlist_all(&mut self, client: ClientKey) {
+        for subscriber in self.slots_of(client) {
+            self.unlist(subscriber);
+        }
+    }
+
+    fn slots_of(&self, client: ClientKey) -> Vec<Subscriber> {
+        let Some(receiver) = self.receivers.get(&client) else { return Vec::new() };
+        let slots = |kind| (0..receiver.slots(kind).len()).map(move |slot| Subscriber { client, kind, slot });
+        slots(Kind::Audio).chain(slots(Kind::Video)).collect()
     }
 
     fn choose_layers(&mut self, client: ClientKey, now: Instant) {
         self.settle_slot_states(client);
-        let Some(receiver) = self.receivers.get(&client) else { return };
+        let Some(receiver) = self.receivers.get_mut(&client) else { return };
+        for slot in &mut receiver.audio {
+            slot.target = slot.track.map(|_| 0);
+        }
         let voices = receiver.audio.iter().filter(|slot| slot.track.is_some()).count() as u32;
+        if receiver.video.iter().all(|slot| slot.track.is_none()) {
+            return self.announce_needs(client, voices * AUDIO_KBPS, &[], &[]);
+        }
         let budget = match receiver.estimate {
             None => u32::MAX,
             Some(Estimate::Path(kbps)) => kbps.saturating_sub(voices * AUDIO_KBPS),
@@ -430,10 +504,6 @@ impl Room {
             let lowest = wish.layers.first().map_or(0, |(layer, _)| *layer);
             let layer = layer.or((!may_pause).then_some(lowest));
             self.aim_slot(client, index, layer, lowest, now);
-        }
-        let Some(receiver) = self.receivers.get_mut(&client) else { return };
-        for slot in &mut receiver.audio {
-            slot.target = slot.track.map(|_| 0);
         }
     }
 

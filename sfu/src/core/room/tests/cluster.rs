@@ -1,4 +1,4 @@
-//! Nodes with one room each, on a virtual clock: their messages and packets are carried by the test.
+//! Shards with one room each, on a virtual clock: their messages and packets are carried by the test.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -18,10 +18,15 @@ pub(super) fn mid(text: &str) -> Mid {
     Mid::from(text)
 }
 
-/// A node with one room, and what its clients have got.
-pub(super) struct Node {
-    pub id: NodeId,
+/// A shard with one room, and what its clients have got.
+pub(super) struct Shard {
+    pub node: NodeId,
+    pub index: u8,
     pub room: Room,
+    /// Whether the shard has the room: one that nobody needs is dropped, as an engine drops it.
+    is_open: bool,
+    /// Nodes that are known to have the room.
+    pub peer_rooms: Vec<Peer>,
     pub streams: StreamIds,
     pub signals: Vec<(ClientKey, ServerMessage)>,
     pub keyframes_asked: Vec<(ClientKey, Option<Rid>)>,
@@ -29,36 +34,71 @@ pub(super) struct Node {
     pub ended: Vec<(ClientKey, LeaveReason)>,
 }
 
-/// Nodes whose control messages arrive in order and whose packets arrive at once.
+impl Shard {
+    fn new(node: &str, index: u8) -> Self {
+        let node: NodeId = node.parse().expect("a valid name");
+        Self {
+            room: Self::empty_room(&node, index),
+            node,
+            index,
+            is_open: false,
+            peer_rooms: Vec::new(),
+            streams: StreamIds::new(index),
+            signals: Vec::new(),
+            keyframes_asked: Vec::new(),
+            received: Vec::new(),
+            ended: Vec::new(),
+        }
+    }
+
+    /// The first shard is every room's home.
+    fn empty_room(node: &NodeId, index: u8) -> Room {
+        let here = Here { pop: node.as_str().parse().expect("a valid name"), node: node.clone() };
+        Room::new("demo".parse().expect("a valid name"), here, (index > 0).then_some(0))
+    }
+
+    /// What a shard of this or another node takes it for.
+    fn seen_by(&self, other: &NodeId) -> Peer {
+        if self.node == *other { Peer::Shard(self.index) } else { Peer::Node(self.node.clone()) }
+    }
+
+    /// As other nodes see it.
+    pub(super) fn peer(&self) -> Peer {
+        Peer::Node(self.node.clone())
+    }
+
+    pub(super) fn has(&self, client: usize) -> bool {
+        self.room.clients.contains_key(&ClientKey(client))
+    }
+}
+
+/// Shards of nodes, whose control messages arrive in order and whose packets arrive at once.
 pub(super) struct Cluster {
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<Shard>,
     pub now: Instant,
-    pub in_flight: VecDeque<(NodeId, NodeId, PeerMessage)>,
+    pub in_flight: VecDeque<(usize, usize, PeerMessage)>,
+    /// Packets that crossed between nodes.
     pub relayed: usize,
+    /// Packets that crossed between shards of a node.
+    pub relayed_inside: usize,
     /// The number of the next packet.
     pub sequence: u16,
 }
 
 impl Cluster {
+    /// Nodes of one shard.
     pub(super) fn new(names: &[&str]) -> Self {
-        let node = |name: &&str| {
-            let id: NodeId = name.parse().expect("a valid name");
-            let here = Here { pop: name.parse().expect("a valid name"), node: id.clone() };
-            Node {
-                id,
-                room: Room::new("demo".parse().expect("a valid name"), here),
-                streams: StreamIds::new(0),
-                signals: Vec::new(),
-                keyframes_asked: Vec::new(),
-                received: Vec::new(),
-                ended: Vec::new(),
-            }
-        };
+        Self::of_shards(&names.iter().map(|name| (*name, 1)).collect::<Vec<_>>())
+    }
+
+    /// Nodes of so many shards, one after the other.
+    pub(super) fn of_shards(nodes: &[(&str, u8)]) -> Self {
         Self {
-            nodes: names.iter().map(node).collect(),
+            nodes: nodes.iter().flat_map(|(name, count)| (0..*count).map(|index| Shard::new(name, index))).collect(),
             now: Instant::now(),
             in_flight: VecDeque::new(),
             relayed: 0,
+            relayed_inside: 0,
             sequence: 0,
         }
     }
@@ -70,15 +110,71 @@ impl Cluster {
 
     /// A new stay whose connection does not stand yet.
     pub(super) fn come_in(&mut self, at: usize, client: usize, joining: Joining) {
-        let first = self.nodes[at].room.is_empty();
+        self.open(at);
         self.nodes[at].room.join(ClientKey(client), joining);
-        if first {
-            let from = self.nodes[at].id.clone();
-            let room = self.nodes[at].room.id.clone();
-            let others: Vec<NodeId> = self.nodes.iter().map(|n| n.id.clone()).filter(|id| *id != from).collect();
-            for to in others {
-                self.in_flight.push_back((from.clone(), to, PeerMessage::RoomOpened { room: room.clone() }));
+        self.settle();
+    }
+
+    fn open(&mut self, at: usize) {
+        if std::mem::replace(&mut self.nodes[at].is_open, true) {
+            return;
+        }
+        let shard = &mut self.nodes[at];
+        let opened = PeerMessage::RoomOpened { room: shard.room.id.clone() };
+        let known = if shard.index > 0 { vec![Peer::Shard(0)] } else { shard.peer_rooms.clone() };
+        for peer in known {
+            shard.room.peer_opened(&peer);
+        }
+        self.tell_those_concerned(at, &opened);
+    }
+
+    /// A home tells other nodes, another shard its home.
+    fn tell_those_concerned(&mut self, at: usize, message: &PeerMessage) {
+        let shard = &self.nodes[at];
+        let is_told = |other: &Shard| other.index == 0 && ((other.node == shard.node) == (shard.index > 0));
+        let told: Vec<usize> = (0..self.nodes.len()).filter(|to| is_told(&self.nodes[*to])).collect();
+        self.in_flight.extend(told.into_iter().map(|to| (at, to, message.clone())));
+    }
+
+    fn drop_if_empty(&mut self, at: usize) {
+        let shard = &mut self.nodes[at];
+        if !shard.is_open || !shard.room.is_empty() {
+            return;
+        }
+        shard.room.release_streams(&mut shard.streams);
+        shard.room = Shard::empty_room(&shard.node, shard.index);
+        shard.is_open = false;
+        let closed = PeerMessage::RoomClosed { room: shard.room.id.clone() };
+        self.tell_those_concerned(at, &closed);
+    }
+
+    /// One does not reach another any more: of two nodes the one alone notices, of two shards of a node both.
+    pub(super) fn lose(&mut self, at: usize, other: usize) {
+        let [one, two] = [&self.nodes[at], &self.nodes[other]];
+        match (one.node == two.node, one.index, two.index) {
+            (true, 0, 1..) => self.break_between(at, other),
+            (true, 1.., 0) => self.break_between(other, at),
+            (false, 0, 0) => {
+                let lost = two.peer();
+                self.nodes[at].peer_rooms.retain(|peer| *peer != lost);
+                self.nodes[at].room.peer_closed(&lost, LeaveReason::NodeLost);
+                self.settle();
             }
+            // Nothing leads from the one to the other.
+            _ => {}
+        }
+    }
+
+    /// The way between two shards of a node broke: both forget what the other told, and begin anew.
+    fn break_between(&mut self, home: usize, branch: usize) {
+        let (seen_home, seen_branch) = (Peer::Shard(self.nodes[home].index), Peer::Shard(self.nodes[branch].index));
+        self.nodes[home].room.peer_closed(&seen_branch, LeaveReason::NodeLost);
+        self.nodes[branch].room.peer_closed(&seen_home, LeaveReason::NodeLost);
+        self.in_flight.retain(|(from, to, _)| ![(home, branch), (branch, home)].contains(&(*from, *to)));
+        if self.nodes[branch].is_open {
+            self.nodes[branch].room.peer_opened(&seen_home);
+            let opened = PeerMessage::RoomOpened { room: self.nodes[branch].room.id.clone() };
+            self.in_flight.push_back((branch, home, opened));
         }
         self.settle();
     }
@@ -129,56 +225,96 @@ impl Cluster {
     }
 
     pub(super) fn settle(&mut self) {
-        for _ in 0..20 {
+        for _ in 0..100_000 {
             for at in 0..self.nodes.len() {
-                let Node { room, streams, .. } = &mut self.nodes[at];
-                room.tick(self.now, streams);
-                for effect in self.nodes[at].room.take_effects() {
-                    self.carry_out(at, effect);
-                }
+                self.tick(at);
             }
             let Some((from, to, message)) = self.in_flight.pop_front() else { return };
-            let Some(at) = self.nodes.iter().position(|node| node.id == to) else { continue };
-            if !self.nodes[at].room.is_empty() {
-                self.nodes[at].room.peer_message(&from, message, self.now);
+            self.arrive(from, to, message);
+        }
+        panic!("messages go round and round");
+    }
+
+    fn tick(&mut self, at: usize) {
+        let Shard { room, streams, is_open, .. } = &mut self.nodes[at];
+        if !*is_open {
+            return;
+        }
+        room.tick(self.now, streams);
+        for effect in self.nodes[at].room.take_effects() {
+            self.carry_out(at, effect);
+        }
+        self.drop_if_empty(at);
+    }
+
+    fn arrive(&mut self, from: usize, to: usize, message: PeerMessage) {
+        let peer = self.nodes[from].seen_by(&self.nodes[to].node);
+        let has_room = matches!(message, PeerMessage::RoomOpened { .. } | PeerMessage::Participant { .. });
+        match &peer {
+            Peer::Node(_) => {
+                let known = &mut self.nodes[to].peer_rooms;
+                if has_room || matches!(message, PeerMessage::RoomClosed { .. }) {
+                    known.retain(|other| *other != peer);
+                }
+                known.extend(has_room.then(|| peer.clone()));
             }
-            if !self.in_flight.is_empty() {
-                self.settle();
-            }
+            Peer::Shard(_) if matches!(message, PeerMessage::RoomOpened { .. }) => self.open(to),
+            Peer::Shard(_) => {}
+        }
+        if self.nodes[to].is_open {
+            self.nodes[to].room.peer_message(&peer, message, self.now);
         }
     }
 
     pub(super) fn carry_out(&mut self, at: usize, effect: Effect) {
-        let node = &mut self.nodes[at];
+        let shard = &mut self.nodes[at];
         match effect {
-            Effect::Signal { client, message } => node.signals.push((client, message)),
-            Effect::Peer { node: to, message } => self.in_flight.push_back((node.id.clone(), to, message)),
-            Effect::Keyframe { client, rid, .. } => node.keyframes_asked.push((client, rid)),
-            Effect::Ended { client, reason } => node.ended.push((client, reason)),
+            Effect::Signal { client, message } => shard.signals.push((client, message)),
+            Effect::Peer { peer, message } => {
+                let to = self.position(at, &peer);
+                self.in_flight.push_back((at, to, message));
+            }
+            Effect::Keyframe { client, rid, .. } => shard.keyframes_asked.push((client, rid)),
+            Effect::Ended { client, reason } => shard.ended.push((client, reason)),
             Effect::Bandwidth { .. } => {}
         }
+    }
+
+    /// Which shard a peer of another is: of another node its home.
+    fn position(&self, of: usize, peer: &Peer) -> usize {
+        let (node, index) = match peer {
+            Peer::Node(node) => (node, 0),
+            Peer::Shard(index) => (&self.nodes[of].node, *index),
+        };
+        self.nodes.iter().position(|shard| shard.node == *node && shard.index == index).expect("a peer is somewhere")
     }
 
     /// A packet of a client goes to everyone it goes to, over peers too.
     pub(super) fn send(&mut self, at: usize, client: usize, mid: Mid, rid: Option<&str>, packet: &MediaPacket) {
         let now = self.now;
-        let mut over_relay = Vec::new();
-        let Node { room, received, id, .. } = &mut self.nodes[at];
-        let from = id.clone();
+        let mut on_their_way = VecDeque::new();
+        let Shard { room, received, .. } = &mut self.nodes[at];
         let source = (ClientKey(client), mid, rid.map(Rid::from));
         let _ = room.packet_from_client(source, packet, now, |delivery| match delivery {
             Delivery::Client { client, outgoing } => received.push((client, outgoing.mid, outgoing.numbers.sequence)),
-            Delivery::Peer { node, stream } => over_relay.push((node.clone(), stream)),
+            Delivery::Peer { peer, stream } => on_their_way.push_back((at, peer.clone(), stream)),
         });
-        for (to, stream) in over_relay {
-            self.relayed += 1;
-            let Some(node) = self.nodes.iter_mut().find(|node| node.id == to) else { continue };
-            let Node { room, received, .. } = node;
-            let _ = room.packet_from_peer(&from, stream, packet, now, |delivery| match delivery {
+        let mut seen = vec![at];
+        while let Some((from, peer, stream)) = on_their_way.pop_front() {
+            let to = self.position(from, &peer);
+            assert!(!seen.contains(&to), "a packet came to a shard twice");
+            seen.push(to);
+            match &peer {
+                Peer::Node(_) => self.relayed += 1,
+                Peer::Shard(_) => self.relayed_inside += 1,
+            }
+            let peer = self.nodes[from].seen_by(&self.nodes[to].node);
+            let Shard { room, received, .. } = &mut self.nodes[to];
+            let _ = room.packet_from_peer(&peer, stream, packet, now, |delivery| match delivery {
                 Delivery::Client { client, outgoing } => {
                     received.push((client, outgoing.mid, outgoing.numbers.sequence));
                 }
-                Delivery::Peer { .. } => panic!("a relayed packet was relayed again"),
+                Delivery::Peer { peer, stream } => on_their_way.push_back((to, peer.clone(), stream)),
             });
         }
     }
@@ -215,7 +351,9 @@ impl Cluster {
     }
 
     pub(super) fn roster(&self, at: usize) -> Vec<String> {
-        self.nodes[at].room.members.keys().map(ToString::to_string).collect()
+        let mut roster: Vec<String> = self.nodes[at].room.members.keys().map(ToString::to_string).collect();
+        roster.sort_unstable();
+        roster
     }
 }
 

@@ -1,7 +1,9 @@
 //! What a room does, on a virtual clock.
 
 mod cluster;
+mod cost;
 mod moves;
+mod shards;
 
 use isthmus_protocol::signal::{SlotState, Tile};
 use proptest::prelude::*;
@@ -251,6 +253,7 @@ fn no_node_speaks_for_the_track_of_another_nor_gets_media_of_a_room_it_is_not_in
     let now = cluster.now;
     let layers = vec![isthmus_protocol::peer::LayerDemand { rid: None, stream: 9 }];
     let demand = PeerMessage::Demand { room: room.clone(), track: track.clone(), layers, useful: 1 };
+    let rogue = Peer::Node(rogue);
     cluster.nodes[0].room.peer_message(&rogue, demand, now);
     cluster.relayed = 0;
     cluster.second_of_media(0, 1, &["q"]);
@@ -333,7 +336,7 @@ fn a_lost_peer_takes_its_participants_with_it_and_nobody_else() {
     cluster.join(0, 1, "ana");
     cluster.join(1, 2, "ben");
     cluster.join(2, 3, "cleo");
-    let zurich = cluster.nodes[1].id.clone();
+    let zurich = cluster.nodes[1].peer();
     cluster.nodes[0].room.peer_closed(&zurich, LeaveReason::NodeLost);
     cluster.settle();
     assert_eq!(cluster.roster(0), ["ana", "cleo"]);
@@ -349,29 +352,61 @@ fn muted_voices_are_not_forwarded() {
     assert_eq!(cluster.got(0, 2, "Audio0"), 0);
 }
 
+/// What may happen, at shards by their place in the cluster.
 #[derive(Debug, Clone)]
 enum Step {
     Join(usize, u8),
-    /// Somebody who is in the room through one node joins through another, or the same.
+    /// Somebody who is in the room on one shard joins on another, or the same.
     Move(usize, u8, usize, u8),
     Leave(usize, u8),
     Publish(usize, u8),
     Slots(usize, u8, usize),
     Media(usize, u8),
+    /// One does not reach another any more: of two nodes the one alone notices, of two shards of a node both.
     PeerLost(usize, usize),
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps(shards: usize) -> impl Strategy<Value = Vec<Step>> {
+    let at = move || 0..shards;
     let step = prop_oneof![
-        (0..3usize, 0..4u8).prop_map(|(n, c)| Step::Join(n, c)),
-        (0..3usize, 0..4u8, 0..3usize, 4..8u8).prop_map(|(n, c, to, new)| Step::Move(n, c, to, new)),
-        (0..3usize, 0..8u8).prop_map(|(n, c)| Step::Leave(n, c)),
-        (0..3usize, 0..8u8).prop_map(|(n, c)| Step::Publish(n, c)),
-        (0..3usize, 0..8u8, 0..4usize).prop_map(|(n, c, s)| Step::Slots(n, c, s)),
-        (0..3usize, 0..8u8).prop_map(|(n, c)| Step::Media(n, c)),
-        (0..3usize, 0..3usize).prop_map(|(a, b)| Step::PeerLost(a, b)),
+        (at(), 0..4u8).prop_map(|(n, c)| Step::Join(n, c)),
+        (at(), 0..4u8, at(), 4..8u8).prop_map(|(n, c, to, new)| Step::Move(n, c, to, new)),
+        (at(), 0..8u8).prop_map(|(n, c)| Step::Leave(n, c)),
+        (at(), 0..8u8).prop_map(|(n, c)| Step::Publish(n, c)),
+        (at(), 0..8u8, 0..4usize).prop_map(|(n, c, s)| Step::Slots(n, c, s)),
+        (at(), 0..8u8).prop_map(|(n, c)| Step::Media(n, c)),
+        (at(), at()).prop_map(|(a, b)| Step::PeerLost(a, b)),
     ];
     prop::collection::vec(step, 1..60)
+}
+
+fn carry_out(cluster: &mut Cluster, step: Step) {
+    match step {
+        Step::Join(at, client) => {
+            if !cluster.nodes[at].has(usize::from(client)) {
+                cluster.join(at, usize::from(client), &format!("p{at}{client}"));
+            }
+        }
+        Step::Move(from, client, to, new) => {
+            let name = format!("p{from}{client}");
+            if !cluster.nodes[to].has(usize::from(new)) {
+                cluster.come_in(to, usize::from(new), joining(&format!("p{to}{new}"), &name, Some(&name)));
+                cluster.connect(to, usize::from(new));
+            }
+        }
+        Step::Leave(at, client) => {
+            cluster.nodes[at].room.leave(ClientKey(usize::from(client)), LeaveReason::Left);
+            cluster.settle();
+        }
+        Step::Publish(at, client) => cluster.publish(at, usize::from(client), &RIDS),
+        Step::Slots(at, client, video) => cluster.offer_slots(at, usize::from(client), video),
+        Step::Media(at, client) => {
+            cluster.send(at, usize::from(client), VOICE, None, &voice(1));
+            cluster.send(at, usize::from(client), PICTURE, Some("q"), &picture(1, 180, true));
+            cluster.settle();
+        }
+        Step::PeerLost(at, other) => cluster.lose(at, other),
+    }
 }
 
 proptest! {
@@ -379,52 +414,50 @@ proptest! {
 
     /// Whatever people do in whatever order, nothing panics, subscriptions and slots agree, and nobody hears themselves.
     #[test]
-    fn any_order_of_events_keeps_the_room_consistent(steps in steps()) {
-        let mut cluster = Cluster::new(&["panama", "zurich", "singapore"]);
+    fn any_order_of_events_keeps_the_room_consistent(steps in steps(3)) {
+        check_after_each(Cluster::new(&["panama", "zurich", "singapore"]), steps)?;
+    }
+
+    /// The same when nodes have several shards.
+    #[test]
+    fn any_order_of_events_keeps_a_room_on_several_shards_consistent(steps in steps(6)) {
+        check_after_each(Cluster::of_shards(&[("panama", 2), ("zurich", 1), ("singapore", 3)]), steps)?;
+    }
+
+    /// As long as nodes reach each other, every shard knows of everyone, also when the way between two shards broke.
+    #[test]
+    fn all_shards_agree_on_who_is_there(steps in steps(5)) {
+        let mut cluster = Cluster::of_shards(&[("panama", 3), ("zurich", 2)]);
         for step in steps {
+            let apart = |a: usize, b: usize| cluster.nodes[a].node != cluster.nodes[b].node;
             match step {
-                Step::Join(at, client) => {
-                    let name = format!("p{at}{client}");
-                    if !cluster.nodes[at].room.clients.contains_key(&ClientKey(usize::from(client))) {
-                        cluster.join(at, usize::from(client), &name);
-                    }
-                }
-                Step::Move(from, client, to, new) => {
-                    let name = format!("p{from}{client}");
-                    let id = format!("p{to}{new}");
-                    if !cluster.nodes[to].room.clients.contains_key(&ClientKey(usize::from(new))) {
-                        cluster.come_in(to, usize::from(new), joining(&id, &name, Some(&name)));
-                        cluster.connect(to, usize::from(new));
-                    }
-                }
-                Step::Leave(at, client) => {
-                    cluster.nodes[at].room.leave(ClientKey(usize::from(client)), LeaveReason::Left);
-                    cluster.settle();
-                }
-                Step::Publish(at, client) => cluster.publish(at, usize::from(client), &RIDS),
-                Step::Slots(at, client, video) => cluster.offer_slots(at, usize::from(client), video),
-                Step::Media(at, client) => {
-                    cluster.send(at, usize::from(client), VOICE, None, &voice(1));
-                    cluster.send(at, usize::from(client), PICTURE, Some("q"), &picture(1, 180, true));
-                    cluster.settle();
-                }
-                Step::PeerLost(at, other) => {
-                    let lost = cluster.nodes[other].id.clone();
-                    cluster.nodes[at].room.peer_closed(&lost, LeaveReason::NodeLost);
-                    cluster.settle();
-                }
-            }
-            for node in &cluster.nodes {
-                check(&node.room)?;
+                Step::PeerLost(a, b) if apart(a, b) => {}
+                step => carry_out(&mut cluster, step),
             }
         }
         cluster.run(Duration::from_secs(2));
-        for node in &cluster.nodes {
-            check(&node.room)?;
-            let stands_by = node.room.members.values().any(|member| member.stands_by_for.is_some());
-            prop_assert!(!stands_by, "a connected stay takes over");
+        let mut everyone: Vec<String> =
+            cluster.nodes.iter().flat_map(|shard| shard.room.clients.values()).map(ToString::to_string).collect();
+        everyone.sort_unstable();
+        for (at, _) in cluster.nodes.iter().enumerate().filter(|(_, shard)| !shard.room.is_empty()) {
+            prop_assert_eq!(cluster.roster(at), everyone.clone(), "shard {}", at);
         }
     }
+}
+
+fn check_after_each(mut cluster: Cluster, steps: Vec<Step>) -> Result<(), TestCaseError> {
+    for step in steps {
+        carry_out(&mut cluster, step);
+        for shard in &cluster.nodes {
+            check(&shard.room)?;
+        }
+    }
+    cluster.run(Duration::from_secs(2));
+    for shard in &cluster.nodes {
+        check(&shard.room)?;
+        prop_assert!(shard.room.standing_by.is_empty(), "a connected stay takes over");
+    }
+    Ok(())
 }
 
 fn check(room: &Room) -> Result<(), TestCaseError> {
@@ -437,9 +470,9 @@ fn check(room: &Room) -> Result<(), TestCaseError> {
                 prop_assert!(publication.participant != *own, "own track in a slot");
                 prop_assert!(room.is_visible(&publication.participant, own), "a track in a slot too soon, or too long");
                 prop_assert_eq!(publication.kind(), kind);
-                let standing =
-                    publication.subscribers.iter().filter(|s| s.client == *client && s.slot == index && s.kind == kind);
-                prop_assert_eq!(standing.count(), 1);
+                let stands = publication.subscribers.get(slot.place);
+                let own = publications::Subscriber { client: *client, kind, slot: index };
+                prop_assert_eq!(stands, Some(&own));
             }
         }
     }
@@ -449,6 +482,12 @@ fn check(room: &Room) -> Result<(), TestCaseError> {
             let slot = &room.receivers[&subscriber.client].slots(subscriber.kind)[subscriber.slot];
             prop_assert_eq!(slot.track, Some(TrackKey(key)));
         }
+    }
+    let stand_by = room.members.iter().filter(|(_, member)| member.stands_by_for.is_some()).map(|(id, _)| id);
+    prop_assert!(stand_by.clone().all(|id| room.standing_by.contains(id)));
+    prop_assert_eq!(stand_by.count(), room.standing_by.len());
+    for (peer, told) in &room.peers {
+        prop_assert_eq!(room.members.values().filter(|member| member.at.peer() == Some(peer)).count(), *told);
     }
     Ok(())
 }

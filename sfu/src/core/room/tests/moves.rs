@@ -119,9 +119,7 @@ fn a_move_that_comes_to_nothing_is_noticed_by_nobody() {
 #[test]
 fn a_stay_that_ends_in_mid_move_is_taken_over_at_once() {
     let mut cluster = ana_moves_to_ben();
-    let panama = cluster.nodes[0].id.clone();
-    cluster.nodes[1].room.peer_closed(&panama, LeaveReason::NodeLost);
-    cluster.settle();
+    cluster.lose(1, 0);
     assert_eq!(cluster.moves_told(1, BEN), moved("ana2", "ana"));
 
     let mut cluster = ana_moves_to_ben();
@@ -173,9 +171,9 @@ fn who_tries_two_points_of_presence_at_a_time_is_there_once() {
 fn a_dead_node_is_not_waited_for() {
     let mut cluster = Cluster::new(&["panama", "zurich", "singapore"]);
     cluster.join(1, BEN, "ben");
-    let panama: NodeId = "panama".parse().expect("valid");
     // Singapore has heard that panama has the room, and panama says nothing any more.
-    cluster.nodes[2].room.peer_opened(&panama);
+    let panama = cluster.nodes[0].peer();
+    cluster.nodes[2].peer_rooms.push(panama);
     cluster.nodes[1].signals.clear();
     cluster.come_in(2, ANA_AGAIN, joining("ana2", "ana", Some("ana")));
     cluster.connect(2, ANA_AGAIN);
@@ -189,13 +187,11 @@ fn a_dead_node_is_not_waited_for() {
 fn a_stay_is_found_by_one_that_opens_the_room_for_its_sake() {
     let mut cluster = Cluster::new(&["panama", "zurich"]);
     cluster.join(0, ANA, "ana");
-    let panama = cluster.nodes[0].id.clone();
-    let room = &mut cluster.nodes[1].room;
-    // As a node does that has heard of the room: nobody has told yet who is there.
-    room.peer_opened(&panama);
+    // Zurich has heard of the room; nobody has told it yet who is there.
     cluster.come_in(1, ANA_AGAIN, joining("ana2", "ana", Some("ana")));
     cluster.connect(1, ANA_AGAIN);
     cluster.run(Duration::from_secs(1));
     assert_eq!(cluster.nodes[0].ended, [(ClientKey(ANA), LeaveReason::Replaced)]);
-    assert_eq!((cluster.roster(0), cluster.roster(1)), (vec!["ana2".to_owned()], vec!["ana2".to_owned()]));
+    assert_eq!(cluster.roster(0), [""; 0], "nobody is left there");
+    assert_eq!(cluster.roster(1), ["ana2"]);
 }
