@@ -13,10 +13,11 @@ use isthmus_protocol::signal::{
     ClientMessage, Participant, ServerMessage, Slot, SlotContent, SlotState, Source, Track, VERSION, Welcome,
 };
 use loadtest::client::{
-    media::Library,
+    media::{Library, Material},
     publish::{Camera, OutgoingPacket},
     report::Report,
-    session::{Client, ClientConfig, Joined, Output, PhaseTimes},
+    session::{Client, ClientConfig, Output, PhaseTimes},
+    signalling::{Signalling, isthmus},
 };
 use str0m::{
     Candidate, Event, Input, Rtc,
@@ -74,8 +75,9 @@ impl Call {
     fn new(config: ClientConfig) -> Self {
         let now = Instant::now();
         let pop = "panama".parse().expect("valid");
-        let joined = Joined { pop, probes: Vec::new(), times: PhaseTimes::begin(now) };
-        let client = Client::new(config, Library::built_in(), joined, Some(client_address()), now);
+        let signalling = Signalling::Isthmus(isthmus::Dialogue::new(pop, Vec::new()));
+        let times = PhaseTimes::begin(now);
+        let client = Client::new(config, Library::built_in(), signalling, times, Some(client_address()), now);
         // Without retransmissions what the network loses stays lost.
         let builder = Rtc::builder().clear_codecs().enable_opus(true, false).enable_vp8(true).set_rtp_mode(true);
         let mut node = builder.set_ice_lite(true).build(now);
@@ -96,7 +98,8 @@ impl Call {
     }
 
     fn signal(&mut self, message: ServerMessage) {
-        self.client.handle_signal(self.now, message).expect("the client understands");
+        let text = serde_json::to_string(&message).expect("it is plain data");
+        self.client.handle_text(self.now, &text).expect("the client understands");
         self.drain_client();
     }
 
@@ -149,7 +152,7 @@ impl Call {
     fn drain_client(&mut self) {
         loop {
             match self.client.poll(self.now).expect("the client goes on") {
-                Output::Signal(message) => self.messages.push(message),
+                Output::Signal(text) => self.messages.push(serde_json::from_str(&text).expect("a message")),
                 Output::Transmit(transmit) => {
                     assert_eq!((transmit.source, transmit.destination), (client_address(), node_address()));
                     let bytes = transmit.contents.to_vec();
@@ -212,7 +215,7 @@ impl Call {
         let mid = Mid::from(slot.as_str());
         assert_eq!(self.node.media(mid).map(str0m::media::Media::direction), Some(Direction::SendOnly));
         let pt = self.node.media(mid).and_then(|media| media.remote_pts().first().copied()).expect("VP8 was agreed on");
-        self.camera = Some((Camera::new(&Library::built_in(), false, self.now), mid, pt));
+        self.camera = Some((Camera::new(&Library::built_in(), Material::Clip, false, self.now), mid, pt));
         let content = SlotContent {
             track: "p-other.1".parse().expect("valid"),
             participant: "p-other".parse().expect("valid"),
@@ -239,6 +242,7 @@ fn config() -> ClientConfig {
         room: "demo".parse().expect("valid"),
         audio: true,
         video: true,
+        material: Material::Clip,
         simulcast: true,
         audio_slots: 3,
         video_slots: 2,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use isthmus_protocol::{
     NodeId, ParticipantId, PopId, RoomId,
     pops::Measurement,
-    signal::{Kind, LeaveReason, SlotContent},
+    signal::{Kind, SlotContent},
 };
 use serde::Serialize;
 
@@ -18,8 +18,8 @@ pub struct Report {
     pub name: String,
     /// The room.
     pub room: RoomId,
-    /// The PoP it chose.
-    pub pop: PopId,
+    /// The PoP it chose, where there are PoPs.
+    pub pop: Option<PopId>,
     /// What it measured of the PoPs that it probed, the fastest first.
     pub probes: Vec<Measurement>,
     /// Its id in the room, once it was welcomed.
@@ -30,8 +30,8 @@ pub struct Report {
     pub duration_ms: f64,
     /// When each phase of joining had ended.
     pub join: JoinPhases,
-    /// Why it ended early, if it did.
-    pub ended: Option<LeaveReason>,
+    /// Why the server ended it, if it did; an Isthmus door's reasons as its protocol writes them.
+    pub ended: Option<String>,
     /// Refusals that did not end the session.
     pub errors: Vec<String>,
     /// Participants it was told of, itself included.
@@ -108,9 +108,10 @@ pub struct SlotReport {
     pub first_packet_ms: Option<f64>,
     /// From the last packet to the end of the stay: long for a stream that died.
     pub silent_ms: Option<f64>,
-    /// How long half of the speech was under way, from socket to socket; only where it was stamped.
+    /// How long half of the speech, or of the pictures to their last packet, was under way, from socket to socket; only where
+    /// it was stamped.
     pub delay_p50_ms: Option<f64>,
-    /// The same of 99 in 100 packets.
+    /// The same of 99 in 100.
     pub delay_p99_ms: Option<f64>,
     /// All of these delays, for sums over clients.
     #[serde(skip)]

@@ -90,9 +90,11 @@ pub fn frame_size(frame: &[u8]) -> Option<(u16, u16)> {
     is_keyframe.then_some((u16::from_le_bytes([w0, w1]) & 0x3fff, u16::from_le_bytes([h0, h1]) & 0x3fff))
 }
 
+/// What [`packetise`] adds to each packet.
+pub const DESCRIPTOR_BYTES: usize = 4;
+
 /// Splits a frame into RTP payloads of at most `max_bytes`, evenly, so that no small packet trails.
 pub fn packetise(frame: &[u8], picture_id: u16, max_bytes: usize) -> Vec<Arc<[u8]>> {
-    const DESCRIPTOR_BYTES: usize = 4;
     let [high, low] = picture_id.to_be_bytes();
     let room = max_bytes.saturating_sub(DESCRIPTOR_BYTES).max(1);
     let count = frame.len().div_ceil(room).max(1);

@@ -18,7 +18,7 @@ use super::{
     html,
     live::Live,
     report::RunReport,
-    scenario::Scenario,
+    scenario::{Scenario, Service},
     threshold::Threshold,
 };
 use crate::{exit, signals::EndSignals};
@@ -143,11 +143,18 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<ExitCode> {
 /// The scenario's file with what the command line says over it.
 fn scenario(arguments: &RunArguments) -> anyhow::Result<Scenario> {
     let mut scenario = Scenario::read(&arguments.scenario).map_err(|error| exit::BadUsage(error.to_string()))?;
-    if let Some(url) = &arguments.url {
-        scenario.target.url = url.clone();
+    match (&mut scenario.target.service, &arguments.url) {
+        (Service::Isthmus { url, .. } | Service::Janus { url, .. }, Some(other)) => url.clone_from(other),
+        (Service::Whip { .. }, Some(_)) => {
+            return Err(exit::BadUsage("--url does not go with a target of kind whip: write its URLs".into()).into());
+        }
+        (_, None) => {}
     }
     if !arguments.pop.is_empty() {
-        scenario.target.pops.clone_from(&arguments.pop);
+        let Service::Isthmus { pops, .. } = &mut scenario.target.service else {
+            return Err(exit::BadUsage("--pop goes with a target of kind isthmus alone".into()).into());
+        };
+        pops.clone_from(&arguments.pop);
     }
     if arguments.ca.is_some() {
         scenario.target.authority.clone_from(&arguments.ca);

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use nix::time::{ClockId, clock_gettime};
 use tokio::{
     sync::mpsc,
@@ -24,12 +24,13 @@ use super::{
     pulse::{Beat, Pulse},
     report::{Failure, RunReport, SCHEMA, Sample, judge, verdict},
     scenario::Scenario,
-    server::{Probe, Reading, ServerMeter},
+    server::{Clients, Probe, Reading, ServerMeter},
     sockets::Sockets,
     stay::{Invitation, LiveTraffic, Outcome, Shared, Stay},
+    target,
 };
 use crate::client::{
-    join::{Doors, JoinOptions},
+    join::Doors,
     media::Library,
     report::rounded,
     session::{ClientConfig, Traffic},
@@ -98,6 +99,8 @@ struct Run<'a> {
     server: ServerMeter,
     /// CPU time over time of the media nodes, when they were last read.
     server_cores: Option<f64>,
+    /// Resident memory of the media nodes, when they were last read.
+    server_mib: Option<f64>,
     /// Seats of clients in their calls.
     in_call: HashSet<usize>,
     /// By room: how many in it publish, and how many are in it.
@@ -139,6 +142,7 @@ impl<'a> Run<'a> {
             health: Health::new(settings.threads),
             server: ServerMeter::default(),
             server_cores: None,
+            server_mib: None,
             in_call: HashSet::new(),
             rooms: HashMap::new(),
             most_in_call: 0,
@@ -160,11 +164,7 @@ impl<'a> Run<'a> {
         aws_lc_rs::rand::fill(&mut [0; 16]).context("there is no randomness")?;
         let target = &self.scenario.target;
         let doors = Doors::new(target.authority.as_deref())?;
-        let list = doors.pops(&target.url).await.with_context(|| format!("the target {} is not there", target.url))?;
-        if let Some(pop) = target.pops.iter().find(|pop| !list.pops.iter().any(|entry| entry.id == **pop)) {
-            let known: Vec<_> = list.pops.iter().map(|entry| entry.id.as_str()).collect();
-            bail!("the target has no PoP {pop}; there are {}", known.join(", "));
-        }
+        target::reach(&target.service, &doors).await?;
         let probe = Probe::new(&self.scenario.server).await.context("the target's processes cannot be read")?;
         if probe.is_none() {
             self.not_measured.push("server: the scenario's [server] names no process and no metrics page".into());
@@ -200,7 +200,7 @@ impl<'a> Run<'a> {
                         live.show(sample, self.joined, self.failed);
                     }
                 }
-                Some(reading) = next_of(&mut readings) => self.handle_reading(reading),
+                Some(reading) = next_of(&mut readings) => self.handle_reading(reading, shared),
                 () = &mut interrupted => self.failures.push("interrupted".into()),
             }
         }
@@ -224,29 +224,25 @@ impl<'a> Run<'a> {
         let name = format!("{}-{}", kind.name, seat.place);
         let room = format!("lt-{:08x}-{}-{}", self.settings.run, kind.name, seat.room);
         let room: isthmus_protocol::RoomId = room.parse().expect("a kind's name has characters and length of a room's");
-        let target = &self.scenario.target;
-        Invitation {
-            seat: number,
-            options: JoinOptions {
-                url: target.url.clone(),
-                room: room.clone(),
-                name: name.clone(),
-                pop: target.pops.get(seat.place as usize % target.pops.len().max(1)).cloned(),
-            },
-            config: ClientConfig {
-                name,
-                room,
-                audio: part.audio,
-                video: part.video,
-                simulcast: kind.simulcast,
-                audio_slots: kind.audio_slots.into(),
-                video_slots: if part.views { kind.video_slots.into() } else { 0 },
-                tile_height: kind.tile_height,
-                // A prime, so that neighbours are far apart in the speech.
-                speech_offset: number * 7919,
-                stamps: Some(Stamps { epoch: self.begin, run: self.stamp }),
-            },
-        }
+        let service = &self.scenario.target.service;
+        let config = ClientConfig {
+            name,
+            room,
+            audio: part.audio,
+            video: part.video,
+            material: kind.media,
+            simulcast: kind.simulcast,
+            audio_slots: kind.audio_slots.into(),
+            video_slots: if part.views { kind.video_slots.into() } else { 0 },
+            tile_height: kind.tile_height,
+            // A prime, so that neighbours are far apart in the speech.
+            speech_offset: number * 7919,
+            stamps: Some(Stamps { epoch: self.begin, run: self.stamp }),
+        };
+        let config = target::fit(service, config);
+        let others_published = self.rooms.get(&seat.room).is_some_and(|(publishers, _)| *publishers > 0);
+        let entry = target::entry(service, self.settings.run, kind, seat, &config, others_published);
+        Invitation { seat: number, entry, config }
     }
 
     fn handle_news(&mut self, news: News) {
@@ -286,15 +282,18 @@ impl<'a> Run<'a> {
         self.collector.add(stay);
     }
 
-    fn handle_reading(&mut self, reading: anyhow::Result<Reading>) {
+    fn handle_reading(&mut self, reading: anyhow::Result<Reading>, shared: &Shared) {
         let now = self.begin.elapsed();
         match reading {
             Ok(reading) => {
                 let quiet = !std::mem::take(&mut self.moved);
-                self.server_cores = self.server.handle_reading(now, reading, self.in_call.len() as u64, quiet);
+                self.server_mib = reading.resident_bytes.map(|bytes| bytes / 1024.0 / 1024.0);
+                let clients =
+                    Clients { count: self.in_call.len() as u64, received: shared.traffic.total().received_packets };
+                self.server_cores = self.server.handle_reading(now, reading, clients, quiet);
             }
             Err(error) => {
-                self.server_cores = None;
+                (self.server_cores, self.server_mib) = (None, None);
                 if !self.not_measured.iter().any(|known| known.starts_with("server: ")) {
                     let from_s = now.as_secs();
                     self.not_measured.push(format!("server: a reading at {from_s} s, and maybe later ones: {error:#}"));
@@ -329,6 +328,7 @@ impl<'a> Run<'a> {
             generator_cores: rounded(second.cores()),
             timer_late_ms: rounded(second.latest().as_secs_f64() * 1e3),
             server_cores: self.server_cores.map(rounded),
+            server_mib: self.server_mib.map(rounded),
         });
         self.health.handle_second(second);
         let someone_should_receive = self.rooms.values().any(|(publishers, members)| *publishers > 0 && *members > 1);
@@ -375,8 +375,8 @@ impl<'a> Run<'a> {
         RunReport {
             schema: SCHEMA,
             scenario: settings.file.clone(),
-            target: self.scenario.target.url.origin().ascii_serialization(),
-            pops: self.scenario.target.pops.clone(),
+            target: self.scenario.target.service.origin(),
+            pops: self.scenario.target.service.pops().to_vec(),
             seed: self.scenario.seed,
             run: format!("{:08x}", settings.run),
             started_unix_s,

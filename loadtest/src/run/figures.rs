@@ -44,6 +44,9 @@ pub struct Figures {
     /// How long packets of speech were under way, from the speaker's socket to the hearer's, over all packets. Quantiles are
     /// at most a tenth too long.
     pub voice_delay_ms: Distribution,
+    /// How long pictures were under way, from the camera's socket to the arrival of their last packet. Quantiles are at most a
+    /// tenth too long.
+    pub picture_delay_ms: Distribution,
     /// Mean opinion score of voices by the E-model ([`super::emodel`]), by slot: from the loss, and from the delay that 1 in 100
     /// packets exceeded, which a playout buffer must wait for, and the 20 ms of a packet.
     pub voice_mos: Distribution,
@@ -248,6 +251,7 @@ pub struct Collector {
     audio: Streams,
     video: Streams,
     delays: Delays,
+    picture_delays: Delays,
     mos: Vec<f64>,
     worst_client_share: Option<f64>,
     frames_per_second: Vec<f64>,
@@ -351,6 +355,7 @@ impl Collector {
             audio_jitter_ms: Distribution::of(&audio.jitter_ms),
             video_jitter_ms: Distribution::of(&video.jitter_ms),
             voice_delay_ms: Distribution::of_delays(&self.delays),
+            picture_delay_ms: Distribution::of_delays(&self.picture_delays),
             voice_mos: Distribution::of(&self.mos),
             frames_per_second: Distribution::of(&self.frames_per_second),
             freezes: Freezes {
@@ -395,7 +400,10 @@ impl Collector {
                     self.audio.add(slot);
                     self.add_voice(slot);
                 }
-                Kind::Video => self.video.add(slot),
+                Kind::Video => {
+                    self.video.add(slot);
+                    self.picture_delays.merge(&slot.delays);
+                }
             }
             self.add_picture(report, slot);
         }

@@ -12,6 +12,7 @@
 //! |-------------|----------------------------------------------------------------------------------------|
 //! | `scenario`  | reads and checks the file                                                              |
 //! | `plan`      | who joins and leaves which room when                                                   |
+//! | `target`    | what the kind of server that is tested means for a client                              |
 //! | `stay`      | one client's stay, from the first request to the goodbye                               |
 //! | `fleet`     | threads that carry clients                                                             |
 //! | `conduct`   | carries the plan out                                                                   |
@@ -41,4 +42,5 @@ pub mod scenario;
 pub mod server;
 pub mod sockets;
 pub mod stay;
+mod target;
 pub mod threshold;

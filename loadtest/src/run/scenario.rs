@@ -15,6 +15,7 @@ use toml::Spanned;
 
 use super::threshold::Threshold;
 use crate::{
+    client::media::Material,
     duration::parse_duration,
     toml_source::{self, FileError, Source},
 };
@@ -50,16 +51,83 @@ pub struct Scenario {
     pub thresholds: Vec<Threshold>,
 }
 
-/// Where to join.
+/// What to join.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// Origin of any door.
-    pub url: Url,
-    /// Participants of a room join by one of these after the other; without any each client looks for the nearest, as a
-    /// browser does.
-    pub pops: Vec<PopId>,
+    /// Where it is and how it is spoken to.
+    pub service: Service,
     /// A PEM file with the authority to trust, alone.
     pub authority: Option<PathBuf>,
+}
+
+/// A kind of server and where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Service {
+    /// By its signalling, as the web app does.
+    Isthmus {
+        /// Origin of any door.
+        url: Url,
+        /// Participants of a room join by one of these after the other; without any each client looks for the nearest, as
+        /// a browser does.
+        pops: Vec<PopId>,
+    },
+    /// Any server that speaks WHIP and WHEP. Who publishes does not watch or listen: a session goes one way.
+    Whip {
+        /// Where to publish; `{room}` stands for the room.
+        publish: Template,
+        /// Where to play; `{room}` stands for the room.
+        play: Template,
+        /// Where an Isthmus door gives a guest's token; `{room}` stands for the room.
+        guests: Option<Template>,
+        /// The token for everyone.
+        token: Option<String>,
+    },
+    /// Janus's videoroom by its WebSocket API. Who publishes does not watch or listen.
+    Janus {
+        /// Such as `ws://127.0.0.1:8188`.
+        url: Url,
+        /// Janus's `api_secret`.
+        secret: Option<String>,
+    },
+}
+
+impl Service {
+    /// What was asked first, without what a path may give away.
+    pub fn origin(&self) -> String {
+        match self {
+            Self::Isthmus { url, .. } | Self::Janus { url, .. } => url.origin().ascii_serialization(),
+            Self::Whip { publish, .. } => publish.for_room("room").origin().ascii_serialization(),
+        }
+    }
+
+    /// The PoPs that participants have to join by.
+    pub fn pops(&self) -> &[PopId] {
+        match self {
+            Self::Isthmus { pops, .. } => pops,
+            Self::Whip { .. } | Self::Janus { .. } => &[],
+        }
+    }
+
+    /// Whether a participant either publishes or receives.
+    pub fn goes_one_way(&self) -> bool {
+        !matches!(self, Self::Isthmus { .. })
+    }
+}
+
+/// A URL with a place for the name of a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template(String);
+
+impl Template {
+    const ROOM: &str = "{room}";
+
+    /// The URL of a room. Rooms' names need no escaping.
+    ///
+    /// # Panics
+    /// Never: it was read once when it was made, and a room's name adds no character that a path has not.
+    pub fn for_room(&self, room: &str) -> Url {
+        Url::parse(&self.0.replace(Self::ROOM, room)).expect("it was a URL with another room in it")
+    }
 }
 
 /// What may be read of the target's processes. All empty: nothing of the server is measured.
@@ -131,6 +199,8 @@ pub struct RoomKind {
     pub video_publishers: u32,
     /// How many of them watch; those that join last.
     pub viewers: u32,
+    /// What cameras and microphones send.
+    pub media: Material,
     /// Whether cameras have three layers.
     pub simulcast: bool,
     /// Receive slots for sound, of everyone.
@@ -139,6 +209,13 @@ pub struct RoomKind {
     pub video_slots: u8,
     /// The height at which viewers show pictures, in pixels.
     pub tile_height: u16,
+}
+
+impl RoomKind {
+    /// How many publish something.
+    pub fn publishers(&self) -> u32 {
+        self.audio_publishers.max(self.video_publishers)
+    }
 }
 
 /// Participants who leave and come back.
@@ -155,7 +232,7 @@ pub struct Churn {
 struct RawScenario {
     #[serde(default = "default_seed")]
     seed: u64,
-    target: RawTarget,
+    target: Spanned<RawTarget>,
     #[serde(default)]
     server: RawServer,
     stage: Spanned<Vec<Spanned<RawStage>>>,
@@ -168,10 +245,44 @@ struct RawScenario {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawTarget {
-    url: Spanned<String>,
     #[serde(default)]
-    pops: Vec<PopId>,
+    kind: RawKind,
+    url: Option<Spanned<String>>,
+    pops: Option<Spanned<Vec<PopId>>>,
+    whip: Option<Spanned<String>>,
+    whep: Option<Spanned<String>>,
+    guests: Option<Spanned<String>>,
+    token: Option<Spanned<String>>,
+    secret: Option<Spanned<String>>,
     ca: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RawKind {
+    #[default]
+    Isthmus,
+    Whip,
+    Janus,
+}
+
+impl RawKind {
+    /// The keys that go with it, beside `kind` and `ca`; the first must be there.
+    fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Isthmus => &["url", "pops"],
+            Self::Whip => &["whip", "whep", "guests", "token"],
+            Self::Janus => &["url", "secret"],
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Isthmus => "isthmus",
+            Self::Whip => "whip",
+            Self::Janus => "janus",
+        }
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -203,8 +314,8 @@ struct RawRooms {
     audio_publishers: Option<Spanned<u32>>,
     video_publishers: Option<Spanned<u32>>,
     viewers: Option<Spanned<u32>>,
-    #[serde(default)]
-    simulcast: bool,
+    media: Option<Material>,
+    simulcast: Option<Spanned<bool>>,
     audio_slots: Option<Spanned<u8>>,
     video_slots: Option<Spanned<u8>>,
     #[serde(default = "default_tile_height")]
@@ -253,11 +364,7 @@ type Checked<T> = Result<T, FileError>;
 
 impl Checker<'_> {
     fn check(&self, raw: RawScenario) -> Checked<Scenario> {
-        let target = Target {
-            url: self.url("target.url", &raw.target.url)?,
-            pops: raw.target.pops,
-            authority: raw.target.ca.as_deref().map(|path| self.beside(path)),
-        };
+        let target = self.target(&raw.target)?;
         let server = self.server(&raw.server)?;
         let thresholds = raw.thresholds.iter().map(|text| self.threshold(text)).collect::<Checked<_>>()?;
         let stages = self.filled("stage", &raw.stage)?.iter().map(|stage| self.stage(stage)).collect::<Checked<_>>()?;
@@ -265,6 +372,7 @@ impl Checker<'_> {
         let churn = raw.churn.map(|churn| self.churn(&churn)).transpose()?;
         let scenario = Scenario { seed: raw.seed, target, server, stages, rooms, churn, thresholds };
         self.fits(&scenario, &raw.stage)?;
+        self.is_watched(&scenario, &raw.rooms)?;
         Ok(scenario)
     }
 
@@ -276,11 +384,70 @@ impl Checker<'_> {
     }
 
     fn url(&self, key: &str, text: &Spanned<String>) -> Checked<Url> {
-        let url = Url::parse(text.get_ref()).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        self.url_of(key, text, &["http", "https"], "http://127.0.0.1:7100")
+    }
+
+    fn url_of(&self, key: &str, text: &Spanned<String>, schemes: &[&str], example: &str) -> Checked<Url> {
+        let url = Url::parse(text.get_ref()).ok().filter(|url| schemes.contains(&url.scheme()));
         url.ok_or_else(|| {
-            let problem = format!("must be a URL like http://127.0.0.1:7100, not {:?}", text.get_ref());
-            self.source.error(text.span(), key, problem)
+            self.source.error(text.span(), key, format!("must be a URL like {example}, not {:?}", text.get_ref()))
         })
+    }
+
+    fn template(&self, key: &str, text: &Spanned<String>) -> Checked<Template> {
+        let whole = Spanned::new(text.span(), text.get_ref().replace(Template::ROOM, "room"));
+        self.url_of(key, &whole, &["http", "https"], "http://127.0.0.1:7100/v1/rooms/{room}/whip")?;
+        Ok(Template(text.get_ref().clone()))
+    }
+
+    fn target(&self, raw: &Spanned<RawTarget>) -> Checked<Target> {
+        let target = raw.get_ref();
+        let kind = target.kind;
+        let given = [
+            ("url", target.url.as_ref().map(Spanned::span)),
+            ("pops", target.pops.as_ref().map(Spanned::span)),
+            ("whip", target.whip.as_ref().map(Spanned::span)),
+            ("whep", target.whep.as_ref().map(Spanned::span)),
+            ("guests", target.guests.as_ref().map(Spanned::span)),
+            ("token", target.token.as_ref().map(Spanned::span)),
+            ("secret", target.secret.as_ref().map(Spanned::span)),
+        ];
+        for (key, span) in given {
+            if let Some(span) = span.filter(|_| !kind.keys().contains(&key)) {
+                let problem =
+                    format!("does not go with kind = {:?}, which takes {}", kind.name(), kind.keys().join(", "));
+                return Err(self.source.error(span, &format!("target.{key}"), problem));
+            }
+        }
+        let needed = |key: &str, text: &Option<Spanned<String>>| {
+            let problem = format!("is needed for kind = {:?}", kind.name());
+            text.clone().ok_or_else(|| self.source.error(raw.span(), &format!("target.{key}"), problem))
+        };
+        let plain = |text: &Option<Spanned<String>>| text.as_ref().map(|text| text.get_ref().clone());
+        let service = match kind {
+            RawKind::Isthmus => Service::Isthmus {
+                url: self.url("target.url", &needed("url", &target.url)?)?,
+                pops: target.pops.as_ref().map(|pops| pops.get_ref().clone()).unwrap_or_default(),
+            },
+            RawKind::Whip => {
+                if let (Some(_), Some(token)) = (&target.guests, &target.token) {
+                    let problem = "takes either guests or token: who gets a guest's token uses that";
+                    return Err(self.source.error(token.span(), "target.token", problem));
+                }
+                Service::Whip {
+                    publish: self.template("target.whip", &needed("whip", &target.whip)?)?,
+                    play: self.template("target.whep", &needed("whep", &target.whep)?)?,
+                    guests: target.guests.as_ref().map(|url| self.template("target.guests", url)).transpose()?,
+                    token: plain(&target.token),
+                }
+            }
+            RawKind::Janus => {
+                let url = needed("url", &target.url)?;
+                let url = self.url_of("target.url", &url, &["ws", "wss"], "ws://127.0.0.1:8188")?;
+                Service::Janus { url, secret: plain(&target.secret) }
+            }
+        };
+        Ok(Target { service, authority: target.ca.as_deref().map(|path| self.beside(path)) })
     }
 
     fn beside(&self, path: &Path) -> PathBuf {
@@ -392,6 +559,14 @@ impl Checker<'_> {
         let audio_publishers = some_of("rooms.audio_publishers", &raw.audio_publishers, participants)?;
         let video_publishers = some_of("rooms.video_publishers", &raw.video_publishers, 0)?;
         let viewers = some_of("rooms.viewers", &raw.viewers, participants)?;
+        let media = raw.media.unwrap_or_default();
+        let simulcast = match &raw.simulcast {
+            Some(simulcast) if *simulcast.get_ref() && media != Material::Clip => {
+                let problem = "goes with media = \"clip\" alone: the others have one layer";
+                return Err(self.source.error(simulcast.span(), "rooms.simulcast", problem));
+            }
+            simulcast => simulcast.as_ref().is_some_and(|simulcast| *simulcast.get_ref()),
+        };
         // Nobody watches their own camera, but the last publisher's viewers watch them all.
         let cameras = video_publishers.min(9) as u8;
         let slots = |key, value: &Option<Spanned<u8>>, otherwise, most| {
@@ -404,7 +579,8 @@ impl Checker<'_> {
             audio_publishers,
             video_publishers,
             viewers,
-            simulcast: raw.simulcast,
+            media,
+            simulcast,
             audio_slots: slots("rooms.audio_slots", &raw.audio_slots, 3, MAX_AUDIO_SLOTS)?,
             video_slots: slots("rooms.video_slots", &raw.video_slots, cameras, MAX_VIDEO_SLOTS)?,
             tile_height: raw.tile_height,
@@ -417,6 +593,21 @@ impl Checker<'_> {
             per_minute: self.within("churn.per_minute", &raw.per_minute, 0.0..=20.0)?,
             away: away.unwrap_or(Ok(Duration::from_secs(2)))?,
         })
+    }
+
+    /// Janus has nothing to offer where nobody publishes.
+    fn is_watched(&self, scenario: &Scenario, rooms: &Spanned<Vec<Spanned<RawRooms>>>) -> Checked<()> {
+        if !matches!(scenario.target.service, Service::Janus { .. }) {
+            return Ok(());
+        }
+        let silent = |kind: &RoomKind| kind.publishers() == 0;
+        match scenario.rooms.iter().zip(rooms.get_ref()).find(|(kind, _)| silent(kind)) {
+            Some((_, raw)) => {
+                let problem = "somebody must publish: a videoroom offers nothing else to the others";
+                Err(self.source.error(raw.span(), "rooms", problem))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Where kinds have counts, no stage may ask for more than there is.
@@ -463,6 +654,29 @@ mod tests {
         assert_eq!(scenario.stages, [Stage { duration: ramp, goal: Goal::Participants { count: 4, ramp } }]);
         assert_eq!((scenario.seed, scenario.duration()), (1, ramp));
         assert_eq!(scenario.server, Server::default());
+        assert_eq!((pair.media, scenario.target.service.origin().as_str()), (Material::Clip, "http://127.0.0.1:7100"));
+    }
+
+    #[test]
+    fn other_kinds_of_servers_have_keys_of_their_own() {
+        let target = |keys: &str| GOOD.replace("url = \"http://127.0.0.1:7100\"", keys);
+        let service = |keys: &str| Scenario::parse("s.toml", &target(keys)).map(|scenario| scenario.target.service);
+        let janus = service("kind = \"janus\"\nurl = \"ws://127.0.0.1:8188\"").expect("good");
+        assert_eq!((janus.origin().as_str(), janus.goes_one_way()), ("ws://127.0.0.1:8188", true));
+        let whip = "kind = \"whip\"\nwhip = \"http://h/{room}/whip\"\nwhep = \"http://h/{room}/whep\"";
+        let Service::Whip { play, .. } = service(whip).expect("good") else { panic!("it is WHIP") };
+        assert_eq!(play.for_room("lt-1").as_str(), "http://h/lt-1/whep");
+        for (keys, wanted) in [
+            ("kind = \"jitsi\"", "s.toml:2: kind: unknown variant `jitsi`, expected one of"),
+            ("kind = \"janus\"", "s.toml:1: target.url: is needed for kind = \"janus\""),
+            ("kind = \"janus\"\nurl = \"http://h\"", "s.toml:3: target.url: must be a URL like ws://"),
+            ("kind = \"janus\"\nurl = \"ws://h\"\npops = []", "s.toml:4: target.pops: does not go with kind"),
+            ("kind = \"whip\"\nwhip = \"http://h\"", "s.toml:1: target.whep: is needed for kind = \"whip\""),
+            (&format!("{whip}\nguests = \"http://h\"\ntoken = \"t\""), "s.toml:6: target.token: takes either"),
+        ] {
+            let error = error_of(&target(keys));
+            assert!(error.starts_with(wanted), "{error:?} does not begin with {wanted:?}");
+        }
     }
 
     #[test]
@@ -487,6 +701,8 @@ mod tests {
             (rooms("audio_publishers = 3"), "s.toml:9: rooms.audio_publishers: must be from 0 to 2, not 3"),
             (rooms("count = 1"), "s.toml:3: stage.participants: asks for 4 and the counts of [[rooms]] make 2"),
             (rooms("count = 0"), "s.toml:9: count: invalid value"),
+            (rooms("media = \"noise\""), "s.toml:9: media: unknown variant `noise`"),
+            (rooms("media = \"even\"\nsimulcast = true"), "s.toml:10: rooms.simulcast: goes with media = \"clip\""),
             (rooms("weight = 1\ncount = 1"), "s.toml:9: rooms.weight: takes either weight or count"),
             (rooms("[[rooms]]\nname = \"pair\"\nparticipants = 2"), "s.toml:10: rooms.name: there is another kind"),
             (rooms("[[rooms]]\nname = \"b\"\nparticipants = 2\ncount = 2"), "s.toml:9: rooms: give every kind of room"),

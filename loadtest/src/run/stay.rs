@@ -16,8 +16,9 @@ use tokio::sync::{Notify, oneshot};
 
 use super::sockets::Sockets;
 use crate::client::{
-    drive::{Driver, media_socket, open_signalling},
-    join::{Doors, JoinOptions},
+    drive::Driver,
+    entry::Entry,
+    join::Doors,
     media::Library,
     report::Report,
     session::{Client, ClientConfig, Traffic},
@@ -75,7 +76,7 @@ pub struct Invitation {
     /// Index of the seat in the plan.
     pub seat: usize,
     /// Where.
-    pub options: JoinOptions,
+    pub entry: Entry,
     /// What to do there.
     pub config: ClientConfig,
 }
@@ -111,7 +112,7 @@ pub async fn stay(
     mut leave: oneshot::Receiver<()>,
     joined: impl FnOnce(),
 ) -> Stay {
-    let (seat, room) = (invitation.seat, invitation.options.room.clone());
+    let (seat, room) = (invitation.seat, invitation.config.room.clone());
     let mut attempt = Attempt { deadline: Instant::now() + JOIN_TIMEOUT, shared, joined: Some(joined) };
     // Failures of many rooms are told together.
     let failed = |reason: &str| Outcome::Failed(reason.replace(room.as_str(), "ROOM"));
@@ -139,8 +140,8 @@ pub async fn stay(
 }
 
 fn why(client: &Client, report: &Report, otherwise: &str) -> String {
-    let ended = report.ended.map(|reason| format!("the door ended it: {reason:?}"));
-    let refused = report.ended.and(report.errors.last().cloned());
+    let ended = report.ended.as_ref().map(|reason| format!("the server ended it: {reason}"));
+    let refused = report.ended.as_ref().and(report.errors.last().cloned());
     let closed = || client.signalling_closed().map(str::to_owned);
     refused.or(ended).or_else(closed).unwrap_or_else(|| otherwise.to_owned())
 }
@@ -148,11 +149,12 @@ fn why(client: &Client, report: &Report, otherwise: &str) -> String {
 /// How far a join got that took too long.
 fn reached(report: &Report) -> String {
     let join = &report.join;
+    // WHIP knows no welcome: the latest phase that was reached tells.
     let missing = match (join.welcome_ms, join.answer_ms, join.ice_ms) {
-        (None, ..) => "no welcome",
-        (_, None, _) => "no answer to its offer",
-        (.., None) => "no pair by ICE",
-        _ => "no end of the DTLS handshake",
+        (.., Some(_)) => "no end of the DTLS handshake",
+        (_, Some(_), None) => "no pair by ICE",
+        (Some(_), None, None) => "no answer to its offer",
+        (None, None, None) => "no welcome",
     };
     format!("{missing} within {} s", JOIN_TIMEOUT.as_secs())
 }
@@ -169,14 +171,9 @@ impl<J: FnOnce()> Attempt<J> {
     async fn prepare(&self, invitation: &Invitation) -> anyhow::Result<Driver> {
         let preparing = async {
             let doors = self.shared.doors.for_another_client()?;
-            let mut ticket = doors.join(&invitation.options).await?;
-            let signalling = open_signalling(&ticket, doors.tls()).await?;
-            ticket.joined.times.socket = Some(Instant::now());
-            let (socket, address) = media_socket(&ticket.door).await?;
-            self.shared.sockets.add(&socket);
-            let library = self.shared.library.clone();
-            let client = Client::new(invitation.config.clone(), library, ticket.joined, Some(address), Instant::now())?;
-            Ok(Driver::new(client, signalling, Some((socket, address))))
+            let (config, library) = (invitation.config.clone(), self.shared.library.clone());
+            let seen = |socket: &_| self.shared.sockets.add(socket);
+            invitation.entry.enter(&doors, config, library, seen).await
         };
         let in_time = tokio::time::timeout_at(self.deadline.into(), preparing).await;
         in_time.with_context(|| format!("no token and signalling socket within {} s", JOIN_TIMEOUT.as_secs()))?

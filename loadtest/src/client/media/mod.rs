@@ -5,8 +5,16 @@ mod speech;
 
 use std::sync::Arc;
 
-pub use ivf::{Clip, ClipError, Frame};
-pub use speech::{Sound, Speech, SpeechError};
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    ivf::{Clip, ClipError, Frame},
+    speech::{Sound, Speech, SpeechError},
+};
+use super::{
+    stamp::{PICTURE_STAMP_BYTES, SOUND_STAMP_BYTES},
+    vp8,
+};
 
 /// The simulcast layers' rids with their clips, lowest first: 320x180, 640x360 and 1280x720 at 30 frames/s.
 const CAMERA: [(&str, &[u8]); 3] = [
@@ -16,13 +24,48 @@ const CAMERA: [(&str, &[u8]); 3] = [
 ];
 const SPEECH: &[u8] = include_bytes!("../../../media/speech.opuspackets");
 
+/// What cameras and microphones send.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Material {
+    /// A moving test picture by libvpx, and a voice.
+    #[default]
+    Clip,
+    /// Packets of equal size, by which the cost of forwarding is told: pictures of 5 packets of 1200 bytes, sounds of 120
+    /// bytes. Their first bytes are those of VP8 and Opus; nobody could decode the rest.
+    Even,
+}
+
+impl Material {
+    /// The most bytes of an RTP payload.
+    pub fn max_payload_bytes(self) -> usize {
+        match self {
+            // With SRTP, extensions, UDP and IP it stays under 1280 bytes, which every path takes.
+            Self::Clip => 1150,
+            Self::Even => EVEN_PAYLOAD_BYTES,
+        }
+    }
+}
+
+/// RTP payloads of one even picture, and how many.
+const EVEN_PAYLOAD_BYTES: usize = 1200;
+const EVEN_PACKETS: usize = 5;
+/// As many as the clips have: every fifth second begins with a keyframe, which is no larger.
+const EVEN_PICTURES: usize = 150;
+/// RTP payload of an even sound.
+const EVEN_SOUND_BYTES: usize = 120;
+
 /// All clips, read once and shared by every client of the process.
 #[derive(Debug, Clone)]
 pub struct Library {
     /// By rid, lowest layer first.
-    pub camera: Arc<[(&'static str, Clip)]>,
+    pub camera: Arc<[(&'static str, Arc<Clip>)]>,
     /// A voice that pauses.
     pub speech: Arc<Speech>,
+    /// Pictures of [`Material::Even`].
+    even_camera: Arc<Clip>,
+    /// The levels of the voice, in sounds of [`Material::Even`].
+    even_speech: Arc<Speech>,
 }
 
 impl Library {
@@ -31,16 +74,40 @@ impl Library {
     /// # Panics
     /// Never: a test reads the clips that are built in.
     pub fn built_in() -> Self {
-        let read = |(rid, bytes)| (rid, Clip::parse(bytes).expect("a test reads the clip that is built in"));
+        let read = |(rid, bytes)| (rid, Arc::new(Clip::parse(bytes).expect("a test reads the clip that is built in")));
         let speech = Speech::parse(SPEECH).expect("a test reads the speech that is built in");
-        Self { camera: CAMERA.map(read).into_iter().collect(), speech: Arc::new(speech) }
+        let picture_bytes = EVEN_PACKETS * (EVEN_PAYLOAD_BYTES - vp8::DESCRIPTOR_BYTES) - PICTURE_STAMP_BYTES;
+        Self {
+            camera: CAMERA.map(read).into_iter().collect(),
+            even_camera: Arc::new(Clip::of_sizes((1280, 720), &[picture_bytes; EVEN_PICTURES])),
+            even_speech: Arc::new(speech.with_packets_of(EVEN_SOUND_BYTES - SOUND_STAMP_BYTES)),
+            speech: Arc::new(speech),
+        }
+    }
+
+    /// The layers that a camera sends, with their rids: three where it does simulcast, else one without a rid.
+    pub fn layers(&self, material: Material, simulcast: bool) -> Vec<(Option<&'static str>, Arc<Clip>)> {
+        match material {
+            Material::Clip if simulcast => {
+                self.camera.iter().map(|(rid, clip)| (Some(*rid), Arc::clone(clip))).collect()
+            }
+            Material::Clip => self.camera.last().map(|(_, clip)| (None, Arc::clone(clip))).into_iter().collect(),
+            Material::Even => vec![(None, Arc::clone(&self.even_camera))],
+        }
+    }
+
+    /// What a microphone sends.
+    pub fn sounds(&self, material: Material) -> Arc<Speech> {
+        match material {
+            Material::Clip => Arc::clone(&self.speech),
+            Material::Even => Arc::clone(&self.even_speech),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::vp8;
 
     #[test]
     fn the_camera_has_three_sizes_that_begin_with_a_keyframe() {
