@@ -97,8 +97,8 @@ impl Call {
         }
     }
 
-    fn signal(&mut self, message: ServerMessage) {
-        let text = serde_json::to_string(&message).expect("it is plain data");
+    fn signal(&mut self, message: &ServerMessage) {
+        let text = serde_json::to_string(message).expect("it is plain data");
         self.client.handle_text(self.now, &text).expect("the client understands");
         self.drain_client();
     }
@@ -107,13 +107,13 @@ impl Call {
     fn join(&mut self) {
         self.drain_client();
         assert!(matches!(self.messages.remove(0), ClientMessage::Hello(hello) if hello.room.as_str() == "demo"));
-        self.signal(ServerMessage::Welcome(welcome()));
+        self.signal(&ServerMessage::Welcome(welcome()));
         let offer = self.messages.iter().find_map(|message| match message {
             ClientMessage::Offer { revision: 1, sdp, .. } => SdpOffer::from_sdp_string(sdp).ok(),
             _ => None,
         });
         let answer = self.node.sdp_api().accept_offer(offer.expect("the client offers")).expect("it can be answered");
-        self.signal(ServerMessage::Answer { revision: 1, sdp: answer.to_sdp_string() });
+        self.signal(&ServerMessage::Answer { revision: 1, sdp: answer.to_sdp_string() });
         self.drain_node();
     }
 
@@ -222,7 +222,7 @@ impl Call {
             rid: None,
             state: SlotState::Live,
         };
-        self.signal(ServerMessage::Slots { slots: vec![Slot { mid: slot, content: Some(content) }] });
+        self.signal(&ServerMessage::Slots { slots: vec![Slot { mid: slot, content: Some(content) }] });
         mid
     }
 
@@ -329,7 +329,7 @@ fn a_keyframe_request_is_answered_and_hidden_layers_are_not_sent() {
     let burst = call.layers()["f"].bytes - before["f"].bytes;
     assert!(burst > 25_000, "a 720p keyframe is larger than 200 ms of the rest: {burst} bytes");
 
-    call.signal(ServerMessage::Layers { mid: mid.to_string(), rids: vec!["q".into()] });
+    call.signal(&ServerMessage::Layers { mid: mid.to_string(), rids: vec!["q".into()] });
     call.run(100 * MS);
     let before = call.layers();
     call.run(1000 * MS);

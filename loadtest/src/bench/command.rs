@@ -40,7 +40,7 @@ const FLOOR: Duration = Duration::from_secs(5);
 const MIN_IDLE: Duration = Duration::from_secs(30);
 
 /// What `loadtest bench --help` says beside the flags.
-pub const HELP: &str = r#"For each load, one after the other on the same machine: the floor (packets are sealed and sent and nothing is decided; see
+pub const HELP: &str = r"For each load, one after the other on the same machine: the floor (packets are sealed and sent and nothing is decided; see
 `loadtest floor`), then Isthmus, then Janus, each started for that load in a folder of its own and ended after it.
 
   camera   one participant sends 30 pictures a second of 5 packets of 1200 B and 50 sounds of 120 B to N receivers
@@ -71,7 +71,7 @@ Examples:
   loadtest bench --loads camera --receivers 10,20,50,100,200,500 --carriers floor,isthmus --json curve.json
   loadtest bench --isthmus http://127.0.0.1:7100 --pid-file .isthmus/pids.json --metrics http://127.0.0.1:7103/metrics
 
-Exit codes: 0 every goal was held, 99 one was missed, 1 something could not be measured, 2 bad usage."#;
+Exit codes: 0 every goal was held, 99 one was missed, 1 something could not be measured, 2 bad usage.";
 
 /// Arguments of `loadtest bench`.
 #[derive(Debug, Args)]
@@ -163,7 +163,9 @@ pub async fn run(arguments: BenchArguments) -> anyhow::Result<ExitCode> {
         };
         if let Some(cores) = busy {
             let note = format!("others used {cores:.1} cores just before");
-            found.iter_mut().for_each(|outcome| outcome.notes.push(note.clone()));
+            for outcome in &mut found {
+                outcome.notes.push(note.clone());
+            }
         }
         interrupted = found.iter().any(|outcome| outcome.failures.iter().any(|why| why == "interrupted"))
             || tokio::time::timeout(Duration::ZERO, ended.next()).await.is_ok();

@@ -81,19 +81,16 @@ impl Load {
             Self::Idle { participants } => participants,
             Self::Joins { per_second, seconds } => per_second * seconds,
         };
-        let stages = match self {
-            Self::Joins { per_second, seconds } => {
-                let duration = Duration::from_secs(seconds.into());
-                vec![Stage { duration, goal: Goal::JoinsPerSecond(per_second.into()) }]
-            }
-            _ => {
-                let ramp = Duration::from_secs(participants.div_ceil(JOINS_PER_SECOND).max(1).into());
-                let join = Stage { duration: ramp, goal: Goal::Participants { count: participants, ramp } };
-                vec![join, Stage { duration: hold, goal: Goal::Hold }]
-            }
+        let stages = if let Self::Joins { per_second, seconds } = self {
+            let duration = Duration::from_secs(seconds.into());
+            vec![Stage { duration, goal: Goal::JoinsPerSecond(per_second.into()) }]
+        } else {
+            let ramp = Duration::from_secs(participants.div_ceil(JOINS_PER_SECOND).max(1).into());
+            let join = Stage { duration: ramp, goal: Goal::Participants { count: participants, ramp } };
+            vec![join, Stage { duration: hold, goal: Goal::Hold }]
         };
         let rooms = vec![self.room(media, participants)];
-        Scenario { seed: 1, target, server, stages, rooms, churn: None, thresholds: Vec::new() }
+        Scenario { seed: 1, target, server, stages, rooms, networks: Vec::new(), churn: None, thresholds: Vec::new() }
     }
 
     fn room(self, media: Material, participants: u32) -> RoomKind {
@@ -109,6 +106,7 @@ impl Load {
             audio_slots: 1,
             video_slots: 1,
             tile_height: 720,
+            networks: Vec::new(),
         };
         match self {
             Self::Camera { receivers } => {

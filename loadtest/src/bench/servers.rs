@@ -26,7 +26,7 @@ use tokio::{
 use crate::run::scenario::{Server, Service, Target};
 
 /// How long a server may take until it is ready, and then until it has ended.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_mins(1);
 const ENDS_WITHIN: Duration = Duration::from_secs(15);
 /// How often that is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -164,7 +164,8 @@ fn configure_janus(folder: &Path, installed: &Path, port: u16) -> anyhow::Result
         let there = installed.join(kind);
         let entries = std::fs::read_dir(&there).with_context(|| format!("cannot read {}", there.display()))?;
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        let mut others: Vec<_> = names.filter(|name| name.ends_with(".so") && name != kept).collect();
+        let mut others: Vec<_> =
+            names.filter(|name| Path::new(name).extension() == Some(OsStr::new("so")) && name != kept).collect();
         others.sort();
         Ok(others.join(","))
     };

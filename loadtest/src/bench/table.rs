@@ -148,7 +148,7 @@ fn growth(report: &RunReport) -> Option<f64> {
     let mut full = report.seconds.iter().filter(|second| second.in_call == most).filter_map(|second| second.server_mib);
     // The reading of the second in which the last one came may be older than that one.
     let first = full.nth(1)?;
-    full.last().map(|last| last / first - 1.0)
+    full.next_back().map(|last| last / first - 1.0)
 }
 
 /// Everything that was measured, each load and carrier once: the median of each figure over the rounds.

@@ -26,6 +26,7 @@ use tokio_tungstenite::{
 
 use super::{
     framing::{self, Deframer},
+    impairment::{Impairment, Network},
     join::Ticket,
     session::{Client, Output},
     signalling::{janus, whip},
@@ -134,6 +135,8 @@ pub struct Driver {
     link: Option<Link>,
     /// With its own address, which the kernel need not be asked for at every packet.
     udp: Option<(UdpSocket, SocketAddr)>,
+    /// A bad network between the socket and the client, with where packets came from.
+    impairment: Option<Impairment<Transmit, (SocketAddr, Vec<u8>)>>,
     tcp: HashMap<SocketAddr, mpsc::Sender<Vec<u8>>>,
     tcp_events: (mpsc::Sender<TcpEvent>, mpsc::Receiver<TcpEvent>),
     tcp_dropped: u64,
@@ -151,7 +154,13 @@ impl Driver {
     /// IO for a client. Without `udp` its media goes over TCP.
     pub fn new(client: Client, link: Link, udp: Option<(UdpSocket, SocketAddr)>) -> Self {
         let tcp_events = mpsc::channel(TCP_IN_QUEUE);
-        Self { client, link: Some(link), udp, tcp: HashMap::new(), tcp_events, tcp_dropped: 0 }
+        Self { client, link: Some(link), udp, impairment: None, tcp: HashMap::new(), tcp_events, tcp_dropped: 0 }
+    }
+
+    /// The same behind this network.
+    #[must_use]
+    pub fn behind(self, network: Option<&Network>) -> Self {
+        Self { impairment: network.map(Impairment::new), ..self }
     }
 
     /// Runs the client until `end`, or until its session is over; then says goodbye. `watch` sees it twice a second.
@@ -174,9 +183,12 @@ impl Driver {
                 next_watch = now + WATCH_INTERVAL;
             }
             tokio::select! {
-                woken = self.wait(wait.min(next_watch)) => wait = self.handle(woken, &mut buffer).await?,
+                woken = self.wait(self.wake_at(wait.min(next_watch))) => wait = self.handle(woken, &mut buffer).await?,
                 () = &mut end => break,
             }
+        }
+        if let Some(impairment) = &self.impairment {
+            self.client.note_network(impairment.counted());
         }
         self.say_goodbye().await;
         if self.tcp_dropped > 0 {
@@ -197,6 +209,28 @@ impl Driver {
                 Output::Wait(until) => return Ok(until),
             }
         }
+    }
+
+    /// At the latest when a packet of the client's network is due.
+    fn wake_at(&self, until: Instant) -> Instant {
+        self.impairment.as_ref().and_then(Impairment::next_due).map_or(until, |due| due.min(until))
+    }
+
+    /// Hands on what is due on the client's network.
+    async fn deliver(&mut self, now: Instant) -> anyhow::Result<()> {
+        while let Some(impairment) = &mut self.impairment {
+            if let Some(transmit) = impairment.up.poll(now) {
+                self.send_udp(&transmit).await;
+            } else if let Some((from, packet)) = impairment.down.poll(now)
+                && let Some((_, to)) = &self.udp
+            {
+                self.client.handle_packet(now, Protocol::Udp, from, *to, &packet)?;
+                self.do_what_it_wants().await?;
+            } else {
+                break;
+            }
+        }
+        Ok(())
     }
 
     async fn wait(&mut self, until: Instant) -> Woken {
@@ -224,6 +258,7 @@ impl Driver {
     /// Hands over what arrived and does what the client wants then. Until when to wait.
     async fn handle(&mut self, woken: Woken, buffer: &mut [u8]) -> anyhow::Result<Instant> {
         let now = Instant::now();
+        self.deliver(now).await?;
         match woken {
             Woken::Signal(message) => self.handle_message(now, message)?,
             Woken::Udp => return self.read_udp(buffer).await,
@@ -250,7 +285,12 @@ impl Driver {
             let Some((socket, to)) = &self.udp else { break };
             match socket.try_recv_from(buffer) {
                 Ok((length, from)) => {
-                    self.client.handle_packet(Instant::now(), Protocol::Udp, from, *to, &buffer[..length])?;
+                    let now = Instant::now();
+                    if let Some(impairment) = &mut self.impairment {
+                        impairment.down.accept(now, length, (from, buffer[..length].to_vec()));
+                        continue;
+                    }
+                    self.client.handle_packet(now, Protocol::Udp, from, *to, &buffer[..length])?;
                     wait = Some(self.do_what_it_wants().await?);
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
@@ -290,12 +330,19 @@ impl Driver {
 
     async fn transmit(&mut self, transmit: Transmit) {
         if transmit.proto == Protocol::Udp {
-            let Some((udp, _)) = &self.udp else { return };
-            if let Err(error) = udp.send_to(&transmit.contents, transmit.destination).await {
-                tracing::debug!(%error, "UDP");
+            match &mut self.impairment {
+                Some(impairment) => impairment.up.accept(Instant::now(), transmit.contents.len(), transmit),
+                None => self.send_udp(&transmit).await,
             }
         } else if let Some(connection) = self.tcp.get(&transmit.destination) {
             self.tcp_dropped += u64::from(connection.try_send(transmit.contents.to_vec()).is_err());
+        }
+    }
+
+    async fn send_udp(&self, transmit: &Transmit) {
+        let Some((udp, _)) = &self.udp else { return };
+        if let Err(error) = udp.send_to(&transmit.contents, transmit.destination).await {
+            tracing::debug!(%error, "UDP");
         }
     }
 
@@ -308,7 +355,7 @@ impl Driver {
             match self.link.take() {
                 Some(Link::Socket(mut socket)) => {
                     // The server may have closed it first.
-                    let _ = socket.close(None).await;
+                    let _ = (*socket).close(None).await;
                 }
                 Some(Link::Http(session)) => session.end().await,
                 None => {}

@@ -24,6 +24,7 @@
 //! | `entry`   | the way into a room of each kind of server                                              |
 //! | `report`  | what it measured, as JSON                                                               |
 //! | `join`    | the HTTP part of joining: nearest PoP and token                                         |
+//! | `impairment` | a bad network for one client, in its own socket layer                               |
 //! | `framing` | RTP over TCP (RFC 4571)                                                                 |
 //! | `drive`   | sockets and clock around one client                                                     |
 //! | `command` | `loadtest join`                                                                         |
@@ -32,6 +33,7 @@ pub mod command;
 pub mod drive;
 pub mod entry;
 pub mod framing;
+pub mod impairment;
 pub mod join;
 pub mod measure;
 pub mod media;

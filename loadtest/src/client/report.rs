@@ -9,7 +9,7 @@ use isthmus_protocol::{
 };
 use serde::Serialize;
 
-use super::measure::Delays;
+use super::{impairment::Counted, measure::Delays};
 
 /// One client's stay in a room.
 #[derive(Debug, Clone, Serialize)]
@@ -40,6 +40,8 @@ pub struct Report {
     pub others_published: bool,
     /// Session descriptions it offered: joins and leaves of others must not add to it.
     pub offers: u32,
+    /// What its network did, where the scenario gave it a bad one.
+    pub network: Option<Counted>,
     /// What it sent.
     pub sent: SentReport,
     /// What it received, by slot.

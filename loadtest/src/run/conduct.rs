@@ -242,7 +242,9 @@ impl<'a> Run<'a> {
         let config = target::fit(service, config);
         let others_published = self.rooms.get(&seat.room).is_some_and(|(publishers, _)| *publishers > 0);
         let entry = target::entry(service, self.settings.run, kind, seat, &config, others_published);
-        Invitation { seat: number, entry, config }
+        let network =
+            seat.network.map(|network| self.scenario.networks[network].for_client(self.scenario.seed, number));
+        Invitation { seat: number, entry, config, network }
     }
 
     fn handle_news(&mut self, news: News) {

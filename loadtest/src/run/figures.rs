@@ -13,6 +13,7 @@ use super::{
     stay::{Outcome, Stay},
 };
 use crate::client::{
+    impairment::Counted,
     measure::Delays,
     report::{Report, SlotReport, millis, rounded},
 };
@@ -54,6 +55,8 @@ pub struct Figures {
     pub frames_per_second: Distribution,
     /// Pictures that stood still, as the WebRTC statistics define it.
     pub freezes: Freezes,
+    /// Packets on the bad networks that the scenario gave to clients.
+    pub networks: Networks,
     /// RTP packets of all clients.
     pub traffic: Traffic,
     /// The target's media nodes, where they can be seen.
@@ -126,6 +129,17 @@ pub struct Freezes {
     pub time_share: Option<f64>,
     /// The longest one.
     pub longest_ms: Option<f64>,
+}
+
+/// UDP packets, both ways, of clients with a network of the scenario.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Networks {
+    /// Clients that had one.
+    pub clients: u64,
+    /// Packets that set out.
+    pub packets: u64,
+    /// Those that did not arrive, over those.
+    pub dropped_share: Option<f64>,
 }
 
 /// RTP packets and their payloads, as clients count them; over the whole run.
@@ -261,6 +275,7 @@ pub struct Collector {
     longest_freeze_ms: Option<f64>,
     sent: (u64, u64),
     left_out: u64,
+    networks: (u64, Counted),
 }
 
 /// All slots of one kind.
@@ -365,6 +380,11 @@ impl Collector {
                 time_share: (self.watched_ms > 0.0).then(|| precise(self.frozen_ms / self.watched_ms)),
                 longest_ms: self.longest_freeze_ms,
             },
+            networks: Networks {
+                clients: self.networks.0,
+                packets: self.networks.1.packets,
+                dropped_share: share(self.networks.1.dropped, self.networks.1.packets),
+            },
             traffic: Traffic {
                 sent_packets: self.sent.0,
                 sent_bytes: self.sent.1,
@@ -391,6 +411,11 @@ impl Collector {
         self.sent.0 += report.sent.packets;
         self.sent.1 += report.sent.bytes;
         self.left_out += report.sent.left_out;
+        if let Some(network) = report.network {
+            self.networks.0 += 1;
+            self.networks.1.packets += network.packets;
+            self.networks.1.dropped += network.dropped;
+        }
         let (mut packets, mut lost) = (0, 0);
         for slot in &report.slots {
             packets += slot.packets;

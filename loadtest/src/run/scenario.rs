@@ -2,6 +2,7 @@
 //! asked of the target. `loadtest run --help` shows a file with every key.
 
 use std::{
+    collections::BTreeMap,
     num::NonZeroU32,
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -15,9 +16,10 @@ use toml::Spanned;
 
 use super::threshold::Threshold;
 use crate::{
-    client::media::Material,
+    client::{impairment::Network, media::Material},
     duration::parse_duration,
     toml_source::{self, FileError, Source},
+    wan::core::LinkParameters,
 };
 
 /// The most participants of one room.
@@ -31,6 +33,8 @@ const MAX_AUDIO_SLOTS: u8 = 8;
 const MAX_VIDEO_SLOTS: u8 = 48;
 /// A name becomes part of a room's name, which has at most 64 characters.
 const MAX_NAME_BYTES: usize = 32;
+/// The longest delay, jitter or queue of a network, as `loadtest wan` bounds them.
+const MAX_NETWORK_MS: f64 = 10_000.0;
 
 /// A scenario that was checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,6 +49,8 @@ pub struct Scenario {
     pub stages: Vec<Stage>,
     /// Kinds of rooms; at least one, and either all with a weight or all with a count.
     pub rooms: Vec<RoomKind>,
+    /// Networks that clients may have, by name.
+    pub networks: Vec<NetworkKind>,
     /// Who leaves and comes back.
     pub churn: Option<Churn>,
     /// What must hold for the run to pass.
@@ -209,12 +215,34 @@ pub struct RoomKind {
     pub video_slots: u8,
     /// The height at which viewers show pictures, in pixels.
     pub tile_height: u16,
+    /// Shares of the participants that have a network: its index, and the share. The others have that of this machine.
+    pub networks: Vec<(usize, f64)>,
 }
 
 impl RoomKind {
     /// How many publish something.
     pub fn publishers(&self) -> u32 {
         self.audio_publishers.max(self.video_publishers)
+    }
+}
+
+/// A network that clients may have.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NetworkKind {
+    /// Its name.
+    pub name: String,
+    /// From clients.
+    pub up: LinkParameters,
+    /// To clients.
+    pub down: LinkParameters,
+}
+
+impl NetworkKind {
+    /// That of the client with this number: no two lose the same packets.
+    pub fn for_client(&self, seed: u64, number: usize) -> Network {
+        // An odd number near 2^64 over the golden ratio spreads neighbours apart.
+        let seed = seed ^ (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Network { up: self.up, down: self.down, seed }
     }
 }
 
@@ -237,6 +265,8 @@ struct RawScenario {
     server: RawServer,
     stage: Spanned<Vec<Spanned<RawStage>>>,
     rooms: Spanned<Vec<Spanned<RawRooms>>>,
+    #[serde(default)]
+    networks: BTreeMap<String, Spanned<RawNetwork>>,
     churn: Option<RawChurn>,
     #[serde(default)]
     thresholds: Vec<Spanned<String>>,
@@ -320,6 +350,33 @@ struct RawRooms {
     video_slots: Option<Spanned<u8>>,
     #[serde(default = "default_tile_height")]
     tile_height: u16,
+    #[serde(default)]
+    networks: BTreeMap<Spanned<String>, Spanned<f64>>,
+}
+
+/// What each way has; `up` and `down` say it of one.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawNetwork {
+    loss: Option<Spanned<f64>>,
+    delay_ms: Option<Spanned<f64>>,
+    jitter_ms: Option<Spanned<f64>>,
+    rate_mbps: Option<Spanned<f64>>,
+    queue_ms: Option<Spanned<f64>>,
+    reorder: Option<bool>,
+    up: Option<RawWay>,
+    down: Option<RawWay>,
+}
+
+#[derive(Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawWay {
+    loss: Option<Spanned<f64>>,
+    delay_ms: Option<Spanned<f64>>,
+    jitter_ms: Option<Spanned<f64>>,
+    rate_mbps: Option<Spanned<f64>>,
+    queue_ms: Option<Spanned<f64>>,
+    reorder: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -368,9 +425,11 @@ impl Checker<'_> {
         let server = self.server(&raw.server)?;
         let thresholds = raw.thresholds.iter().map(|text| self.threshold(text)).collect::<Checked<_>>()?;
         let stages = self.filled("stage", &raw.stage)?.iter().map(|stage| self.stage(stage)).collect::<Checked<_>>()?;
-        let rooms = self.rooms(&raw.rooms)?;
+        let networks =
+            raw.networks.iter().map(|(name, network)| self.network(name, network)).collect::<Checked<Vec<_>>>()?;
+        let rooms = self.rooms(&raw.rooms, &networks)?;
         let churn = raw.churn.map(|churn| self.churn(&churn)).transpose()?;
-        let scenario = Scenario { seed: raw.seed, target, server, stages, rooms, churn, thresholds };
+        let scenario = Scenario { seed: raw.seed, target, server, stages, rooms, networks, churn, thresholds };
         self.fits(&scenario, &raw.stage)?;
         self.is_watched(&scenario, &raw.rooms)?;
         Ok(scenario)
@@ -518,10 +577,63 @@ impl Checker<'_> {
         Ok(Stage { duration, goal })
     }
 
-    fn rooms(&self, list: &Spanned<Vec<Spanned<RawRooms>>>) -> Checked<Vec<RoomKind>> {
+    fn network(&self, name: &str, raw: &Spanned<RawNetwork>) -> Checked<NetworkKind> {
+        let network = raw.get_ref();
+        let way = |own: &Option<RawWay>| {
+            let own = own.clone().unwrap_or_default();
+            self.way(&RawWay {
+                loss: own.loss.or_else(|| network.loss.clone()),
+                delay_ms: own.delay_ms.or_else(|| network.delay_ms.clone()),
+                jitter_ms: own.jitter_ms.or_else(|| network.jitter_ms.clone()),
+                rate_mbps: own.rate_mbps.or_else(|| network.rate_mbps.clone()),
+                queue_ms: own.queue_ms.or_else(|| network.queue_ms.clone()),
+                reorder: own.reorder.or(network.reorder),
+            })
+        };
+        Ok(NetworkKind { name: name.to_owned(), up: way(&network.up)?, down: way(&network.down)? })
+    }
+
+    fn way(&self, raw: &RawWay) -> Checked<LinkParameters> {
+        let time = |key, value: &Option<Spanned<f64>>| -> Checked<Option<Duration>> {
+            let ms = value.as_ref().map(|value| self.within(key, value, 0.0..=MAX_NETWORK_MS)).transpose()?;
+            Ok(ms.map(|ms| Duration::from_secs_f64(ms / 1e3)))
+        };
+        let plain = LinkParameters::default();
+        let loss = raw.loss.as_ref().map(|loss| self.within("networks.loss", loss, 0.0..=1.0)).transpose()?;
+        let rate = raw.rate_mbps.as_ref().map(|rate| self.within("networks.rate_mbps", rate, 0.01..=10_000.0));
+        Ok(LinkParameters {
+            loss: loss.unwrap_or(plain.loss),
+            delay: time("networks.delay_ms", &raw.delay_ms)?.unwrap_or(plain.delay),
+            jitter: time("networks.jitter_ms", &raw.jitter_ms)?.unwrap_or(plain.jitter),
+            rate_bps: rate.transpose()?.map(|mbps| (mbps * 1e6) as u64),
+            queue: time("networks.queue_ms", &raw.queue_ms)?.unwrap_or(plain.queue),
+            reorder: raw.reorder.unwrap_or(plain.reorder),
+            ..plain
+        })
+    }
+
+    /// The shares of a kind of room, by the networks' indices.
+    fn shares(&self, raw: &RawRooms, networks: &[NetworkKind]) -> Checked<Vec<(usize, f64)>> {
+        let mut shares = Vec::new();
+        for (name, share) in &raw.networks {
+            let Some(index) = networks.iter().position(|network| network.name == *name.get_ref()) else {
+                let known: Vec<_> = networks.iter().map(|network| network.name.as_str()).collect();
+                let problem = format!("there is no [networks.{}]; there are {:?}", name.get_ref(), known.join(", "));
+                return Err(self.source.error(name.span(), "rooms.networks", problem));
+            };
+            shares.push((index, self.within("rooms.networks", share, 0.0..=1.0)?));
+            if shares.iter().map(|(_, share)| share).sum::<f64>() > 1.0 + 1e-9 {
+                let problem = "the shares of a kind of room are more than 1 together";
+                return Err(self.source.error(share.span(), "rooms.networks", problem));
+            }
+        }
+        Ok(shares)
+    }
+
+    fn rooms(&self, list: &Spanned<Vec<Spanned<RawRooms>>>, networks: &[NetworkKind]) -> Checked<Vec<RoomKind>> {
         let mut kinds: Vec<RoomKind> = Vec::new();
         for raw in self.filled("rooms", list)? {
-            let kind = self.room_kind(raw)?;
+            let kind = self.room_kind(raw, networks)?;
             if kinds.iter().any(|other| other.name == kind.name) {
                 let problem = format!("there is another kind of that name: {:?}", kind.name);
                 return Err(self.source.error(raw.get_ref().name.span(), "rooms.name", problem));
@@ -536,7 +648,7 @@ impl Checker<'_> {
         Ok(kinds)
     }
 
-    fn room_kind(&self, rooms: &Spanned<RawRooms>) -> Checked<RoomKind> {
+    fn room_kind(&self, rooms: &Spanned<RawRooms>, networks: &[NetworkKind]) -> Checked<RoomKind> {
         let raw = rooms.get_ref();
         let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         let name = raw.name.get_ref();
@@ -584,6 +696,7 @@ impl Checker<'_> {
             audio_slots: slots("rooms.audio_slots", &raw.audio_slots, 3, MAX_AUDIO_SLOTS)?,
             video_slots: slots("rooms.video_slots", &raw.video_slots, cameras, MAX_VIDEO_SLOTS)?,
             tile_height: raw.tile_height,
+            networks: self.shares(raw, networks)?,
         })
     }
 
@@ -687,6 +800,21 @@ mod tests {
     }
 
     #[test]
+    fn a_network_is_the_same_both_ways_but_for_what_one_way_says() {
+        let text = format!(
+            "{GOOD}networks = {{ dsl = 0.5 }}\n[networks.dsl]\nloss = 0.02\ndelay_ms = 30\n[networks.dsl.down]\nloss = 0.1\n\
+             rate_mbps = 2.5\n"
+        );
+        let scenario = Scenario::parse("s.toml", &text).expect("good");
+        let NetworkKind { up, down, .. } = &scenario.networks[0];
+        assert_eq!((up.loss, up.rate_bps, down.loss, down.rate_bps), (0.02, None, 0.1, Some(2_500_000)));
+        assert_eq!((up.delay, down.delay), (Duration::from_millis(30), Duration::from_millis(30)));
+        assert_eq!(scenario.rooms[0].networks, [(0, 0.5)]);
+        let network = |number| scenario.networks[0].for_client(1, number).seed;
+        assert_ne!(network(0), network(1));
+    }
+
+    #[test]
     fn errors_say_line_key_and_what_would_be_right() {
         let stage = |rest: &str| GOOD.replace("participants = 4", rest);
         let rooms = |rest: &str| format!("{GOOD}{rest}\n");
@@ -711,6 +839,16 @@ mod tests {
             (format!("thresholds = [\n\"joins.faild == 0\"\n]\n{GOOD}"), "s.toml:2: thresholds: column 1: no figure"),
             (GOOD.replace("[[rooms]]", "[[room]]"), "s.toml:6: [[room]]: unknown field `room`"),
             ("[target\n".into(), "s.toml:1: "),
+            (rooms("networks = { dsl = 0.5 }"), "s.toml:9: rooms.networks: there is no [networks.dsl]; there are \"\""),
+            (rooms("networks = { dsl = 2 }\n[networks.dsl]"), "s.toml:9: rooms.networks: must be from 0 to 1, not 2"),
+            (
+                rooms("networks = { a = 0.6, b = 0.6 }\n[networks.a]\n[networks.b]"),
+                "s.toml:9: rooms.networks: the shares of a kind of room are more than 1",
+            ),
+            (rooms("[networks.a]\nloss = 1.5"), "s.toml:10: networks.loss: must be from 0 to 1, not 1.5"),
+            (rooms("[networks.a.up]\ndelay_ms = -1"), "s.toml:10: networks.delay_ms: must be from 0 to 10000, not -1"),
+            (rooms("[networks.a]\nrate_mbps = 0"), "s.toml:10: networks.rate_mbps: must be from 0.01 to"),
+            (rooms("[networks.a]\nspeed = 1"), "s.toml:10: speed: unknown field `speed`, expected one of"),
         ];
         for (text, wanted) in cases {
             let error = error_of(&text);

@@ -18,6 +18,7 @@ use super::sockets::Sockets;
 use crate::client::{
     drive::Driver,
     entry::Entry,
+    impairment::Network,
     join::Doors,
     media::Library,
     report::Report,
@@ -79,6 +80,8 @@ pub struct Invitation {
     pub entry: Entry,
     /// What to do there.
     pub config: ClientConfig,
+    /// Behind a network of this kind; none is that of this machine.
+    pub network: Option<Network>,
 }
 
 /// A stay that is over.
@@ -173,7 +176,8 @@ impl<J: FnOnce()> Attempt<J> {
             let doors = self.shared.doors.for_another_client()?;
             let (config, library) = (invitation.config.clone(), self.shared.library.clone());
             let seen = |socket: &_| self.shared.sockets.add(socket);
-            invitation.entry.enter(&doors, config, library, seen).await
+            let driver = invitation.entry.enter(&doors, config, library, seen).await?;
+            anyhow::Ok(driver.behind(invitation.network.as_ref()))
         };
         let in_time = tokio::time::timeout_at(self.deadline.into(), preparing).await;
         in_time.with_context(|| format!("no token and signalling socket within {} s", JOIN_TIMEOUT.as_secs()))?

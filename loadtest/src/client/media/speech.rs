@@ -48,6 +48,7 @@ impl Speech {
     }
 
     /// The same levels in packets of this size. The first byte is Opus's for one frame of 20 ms (RFC 6716 section 3.1).
+    #[must_use]
     pub fn with_packets_of(&self, bytes: usize) -> Self {
         let mut packet = vec![0; bytes];
         packet[0] = 0x78;

@@ -18,9 +18,10 @@ use str0m::{
     net::{Protocol, Transmit},
 };
 
+pub(super) use self::media::Media;
 pub use self::phases::PhaseTimes;
-pub(super) use self::{media::Media, negotiation::Offer};
 use super::{
+    impairment::Counted,
     media::{Library, Material},
     report::{Report, millis},
     signalling::Signalling,
@@ -123,6 +124,7 @@ pub struct Client {
     signalling: Signalling,
     signalling_closed: Option<String>,
     left: Option<Instant>,
+    network: Option<Counted>,
 }
 
 impl Client {
@@ -137,7 +139,7 @@ impl Client {
     ) -> Result<Self, ClientError> {
         let mut media = Media::new(config, library, times, udp, now)?;
         signalling.begin(&mut media);
-        Ok(Self { media, signalling, signalling_closed: None, left: None })
+        Ok(Self { media, signalling, signalling_closed: None, left: None, network: None })
     }
 
     /// The server said something over the signalling socket.
@@ -182,6 +184,11 @@ impl Client {
     /// Something outside went wrong that the report should say.
     pub fn note_error(&mut self, error: String) {
         self.media.note_error(error);
+    }
+
+    /// What its network did, where it is a bad one.
+    pub fn note_network(&mut self, counted: Counted) {
+        self.network = Some(counted);
     }
 
     /// Time passed.
@@ -256,6 +263,7 @@ impl Client {
             participants: facts.participants,
             others_published: facts.others_published,
             offers: media.offers,
+            network: self.network,
             sent: media.sent(),
             slots: media.slots.iter().map(|(_, slot)| slot.report(start, now)).collect(),
         }

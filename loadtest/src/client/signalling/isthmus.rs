@@ -96,10 +96,6 @@ impl Dialogue {
         Ok(())
     }
 
-    pub(super) fn leave(&self, media: &mut Media) {
-        say(media, &ClientMessage::Leave);
-    }
-
     pub(super) fn facts(&self) -> Facts {
         let welcome = self.welcome.as_ref();
         Facts {
@@ -134,6 +130,11 @@ impl Dialogue {
             say(media, &ClientMessage::View { tiles });
         }
     }
+}
+
+/// Says goodbye.
+pub(super) fn leave(media: &mut Media) {
+    say(media, &ClientMessage::Leave);
 }
 
 fn say(media: &mut Media, message: &ClientMessage) {

@@ -22,9 +22,9 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(25);
 const LIST_INTERVAL: Duration = Duration::from_millis(250);
 /// So long it waits for all that should publish; then some are enough.
 const FEEDS_TIMEOUT: Duration = Duration::from_secs(3);
-/// JANUS_VIDEOROOM_ERROR_NO_SUCH_ROOM: nobody has published there yet.
+/// `JANUS_VIDEOROOM_ERROR_NO_SUCH_ROOM`: nobody has published there yet.
 const NO_SUCH_ROOM: i64 = 426;
-/// JANUS_VIDEOROOM_ERROR_ROOM_EXISTS: another publisher made it.
+/// `JANUS_VIDEOROOM_ERROR_ROOM_EXISTS`: another publisher made it.
 const ROOM_EXISTS: i64 = 427;
 
 /// Where and as what to join.
@@ -185,7 +185,7 @@ impl Dialogue {
         } else {
             let answer = media.answer(now, sdp)?;
             let jsep = json!({ "type": "answer", "sdp": answer, "trickle": false });
-            self.ask_plugin(media, Step::InCall, json!({ "request": "start" }), Some(jsep));
+            self.ask_plugin(media, Step::InCall, &json!({ "request": "start" }), Some(jsep));
         }
         Ok(())
     }
@@ -195,7 +195,7 @@ impl Dialogue {
             "request": "create", "room": self.options.room, "publishers": self.options.publishers,
             "audiocodec": "opus", "videocodec": "vp8",
         });
-        self.ask_plugin(media, Step::MakeRoom, room, None);
+        self.ask_plugin(media, Step::MakeRoom, &room, None);
     }
 
     fn publish(&mut self, media: &mut Media) -> Result<(), ClientError> {
@@ -205,13 +205,13 @@ impl Dialogue {
             "request": "joinandconfigure", "ptype": "publisher", "room": self.options.room, "display": media.config.name,
         });
         let jsep = json!({ "type": "offer", "sdp": offer.sdp, "trickle": false });
-        self.ask_plugin(media, Step::Join, join, Some(jsep));
+        self.ask_plugin(media, Step::Join, &join, Some(jsep));
         Ok(())
     }
 
     fn list(&mut self, media: &mut Media) {
         let room = self.options.room;
-        self.ask_plugin(media, Step::List, json!({ "request": "listparticipants", "room": room }), None);
+        self.ask_plugin(media, Step::List, &json!({ "request": "listparticipants", "room": room }), None);
     }
 
     /// Watches those who publish, whole feeds of them; looks again later while there are too few.
@@ -230,11 +230,12 @@ impl Dialogue {
         self.feeds = streams.len();
         let room = self.options.room;
         let join = json!({ "request": "join", "ptype": "subscriber", "room": room, "streams": streams });
-        self.ask_plugin(media, Step::Join, join, None);
+        self.ask_plugin(media, Step::Join, &join, None);
     }
 
-    fn ask_plugin(&mut self, media: &mut Media, step: Step, body: Value, jsep: Option<Value>) {
-        let mut request = json!({ "janus": "message", "body": body });
+    fn ask_plugin(&mut self, media: &mut Media, step: Step, body: &Value, jsep: Option<Value>) {
+        // Janus takes what it says to a session for something said to the plugin, if it names a handle.
+        let mut request = json!({ "janus": "message", "body": body, "handle_id": self.handle });
         if let Some(jsep) = jsep {
             request["jsep"] = jsep;
         }
@@ -251,9 +252,6 @@ impl Dialogue {
     fn say(&self, media: &mut Media, mut request: Value) {
         if let Some(session) = self.session {
             request["session_id"] = session.into();
-        }
-        if let Some(handle) = self.handle {
-            request["handle_id"] = handle.into();
         }
         if let Some(secret) = &self.options.secret {
             request["apisecret"] = secret.as_str().into();
@@ -403,6 +401,7 @@ mod tests {
         assert_eq!(start["body"]["request"], "start");
         let answer = SdpAnswer::from_sdp_string(start["jsep"]["sdp"].as_str().expect("an answer")).expect("good");
         janus.sdp_api().accept_answer(pending, answer).expect("it fits the offer");
+        assert_eq!(talk.said(), None);
         assert_eq!(talk.client.report(talk.now).slots.len(), 1, "what is offered is a slot");
     }
 
@@ -427,6 +426,9 @@ mod tests {
         talk.client.handle_timeout(talk.now).expect("good");
         let said: Vec<_> = std::iter::from_fn(|| talk.said()).map(|request| request["janus"].clone()).collect();
         assert_eq!(said, ["message", "keepalive"]);
+        talk.client.leave(talk.now);
+        let goodbye = talk.said().expect("it says goodbye");
+        assert_eq!((&goodbye["janus"], goodbye.get("handle_id")), (&"destroy".into(), None));
     }
 
     #[test]

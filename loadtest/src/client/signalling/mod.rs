@@ -63,7 +63,7 @@ impl Signalling {
     /// Says goodbye. A WHIP session is deleted by HTTP.
     pub(super) fn leave(&mut self, media: &mut Media) {
         match self {
-            Self::Isthmus(dialogue) => dialogue.leave(media),
+            Self::Isthmus(_) => isthmus::leave(media),
             Self::Janus(dialogue) => dialogue.leave(media),
             Self::Whip(_) => {}
         }
