@@ -1,7 +1,7 @@
 //! The servers that are measured, as children of this program: each is started for one load in a folder of its own, so that
 //! its memory is of that load alone, and ended by its process id.
 
-#![expect(clippy::disallowed_methods, reason = "IO: waits with deadlines")]
+#![expect(clippy::disallowed_methods, reason = "IO: waits with deadlines, draws secrets")]
 
 use std::{
     ffi::OsStr,
@@ -13,6 +13,8 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use nix::{
+    ifaddrs::getifaddrs,
+    net::if_::InterfaceFlags,
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -94,8 +96,11 @@ impl Running {
     pub(super) async fn janus(program: &Path) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("cannot make a folder for Janus")?;
         let log = folder.path().join("janus.log");
-        let address = free_address().context("cannot find a free port")?;
-        configure_janus(folder.path(), Path::new(JANUS_PLUGINS), address.port())?;
+        let address =
+            own_address().context("Janus has no candidates on loopback: this machine needs another address")?;
+        let address = free_address(address).context("cannot find a free port")?;
+        let secret = format!("{:032x}", rand::random::<u128>());
+        configure_janus(folder.path(), Path::new(JANUS_PLUGINS), address, &secret)?;
         let mut command = Command::new(program);
         command.arg("--configs-folder").arg(folder.path());
         command.arg("--config").arg(folder.path().join("janus.jcfg"));
@@ -106,7 +111,7 @@ impl Running {
             .await
             .context("Janus did not become ready")?;
         let url = Url::parse(&format!("ws://{address}"))?;
-        let target = Target { service: Service::Janus { url, secret: None }, authority: None };
+        let target = Target { service: Service::Janus { url, secret: Some(secret) }, authority: None };
         let server = Server { pids: vec![pid], ..Server::default() };
         Ok(Self { target, server, child: Some((child, folder)) })
     }
@@ -153,13 +158,21 @@ fn last_lines(log: &Path) -> String {
     lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
 }
 
-/// A port that was free a moment ago. Janus cannot be told to take any.
-fn free_address() -> std::io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+/// An address of this machine that is not loopback. What is sent to it from here does not leave the machine.
+fn own_address() -> Option<Ipv4Addr> {
+    let interfaces = getifaddrs().ok()?;
+    let up = interfaces.filter(|interface| interface.flags.contains(InterfaceFlags::IFF_UP));
+    let outside = up.filter(|interface| !interface.flags.contains(InterfaceFlags::IFF_LOOPBACK));
+    outside.filter_map(|interface| Some(interface.address?.as_sockaddr_in()?.ip())).next()
 }
 
-/// Writes Janus's configuration: candidates on loopback, the videoroom, the WebSocket API on this port, and nothing else.
-fn configure_janus(folder: &Path, installed: &Path, port: u16) -> anyhow::Result<()> {
+/// A port that was free a moment ago. Janus cannot be told to take any.
+fn free_address(address: Ipv4Addr) -> std::io::Result<SocketAddr> {
+    TcpListener::bind((address, 0))?.local_addr()
+}
+
+/// Writes Janus's configuration: the videoroom, the WebSocket API at this address for those who know the secret, nothing else.
+fn configure_janus(folder: &Path, installed: &Path, api: SocketAddr, secret: &str) -> anyhow::Result<()> {
     let others = |kind: &str, kept: &str| -> anyhow::Result<String> {
         let there = installed.join(kind);
         let entries = std::fs::read_dir(&there).with_context(|| format!("cannot read {}", there.display()))?;
@@ -176,9 +189,10 @@ fn configure_janus(folder: &Path, installed: &Path, port: u16) -> anyhow::Result
     transports_folder = "{installed}/transports"
     debug_level = 3
     debug_colors = false
+    api_secret = "{secret}"
 }}
 nat: {{
-    ice_enforce_list = "127.0.0.1"
+    ice_enforce_list = "{ip}"
 }}
 plugins: {{
     disable = "{plugins}"
@@ -187,13 +201,16 @@ transports: {{
     disable = "{transports}"
 }}
 "#,
+        ip = api.ip(),
         folder = folder.display(),
         installed = installed.display(),
         plugins = others("plugins", JANUS_VIDEOROOM)?,
         transports = others("transports", JANUS_WEBSOCKETS)?,
     );
     let websockets = format!(
-        "general: {{\n    json = \"compact\"\n    ws = true\n    ws_port = {port}\n    ws_ip = \"127.0.0.1\"\n}}\n"
+        "general: {{\n    json = \"compact\"\n    ws = true\n    ws_port = {port}\n    ws_ip = \"{ip}\"\n}}\n",
+        ip = api.ip(),
+        port = api.port(),
     );
     // Rooms are made by those who publish; without a file the plugin would complain.
     let files = [
@@ -226,15 +243,20 @@ mod tests {
             std::fs::write(file, "").expect("a file");
         }
         let folder = tempfile::tempdir().expect("a folder");
-        configure_janus(folder.path(), installed.path(), 4711).expect("it can be written");
+        configure_janus(folder.path(), installed.path(), "192.0.2.1:4711".parse().expect("good"), "s3cret")
+            .expect("it can be written");
         let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).expect("it was written");
         let core = read("janus.jcfg");
         assert!(
-            core.contains(r#"disable = "libjanus_sip.so""#) && core.contains(r#"disable = "libjanus_http.so""#),
+            core.contains(r#"api_secret = "s3cret""#)
+                && core.contains(r#"disable = "libjanus_sip.so""#)
+                && core.contains(r#"disable = "libjanus_http.so""#),
             "{core}"
         );
         assert!(read("janus.transport.websockets.jcfg").contains("ws_port = 4711"));
-        assert!(configure_janus(folder.path(), Path::new("/nowhere"), 1).is_err());
+        assert!(
+            configure_janus(folder.path(), Path::new("/nowhere"), "192.0.2.1:1".parse().expect("good"), "").is_err()
+        );
     }
 
     #[tokio::test]

@@ -236,7 +236,9 @@ impl Goals<'_> {
             }
         }
         for (load, media) in measured.iter().flat_map(|load| materials.iter().map(|media| (*load, *media))) {
-            if !self.outcomes.iter().any(|outcome| (outcome.load, outcome.media) == (load, media)) {
+            // Goals are Isthmus's.
+            let measured = |o: &Outcome| (o.load, o.media, o.carrier) == (load, media, Carrier::Isthmus);
+            if !self.outcomes.iter().any(measured) {
                 continue;
             }
             match load {
@@ -389,7 +391,13 @@ impl fmt::Display for Bench {
             let value = value.map_or("not measured".into(), |value| value.to_string());
             writeln!(f, "{outcome} {what}: {value} (goal: at most {at_most})")?;
         }
-        Ok(())
+        // The last line is what the evidence shows.
+        let told = self.goals.iter().map(|Goal { what, value, .. }| {
+            let value = value.map_or("not measured".into(), |value| value.to_string());
+            format!("{what} {value}")
+        });
+        let held = self.goals.iter().filter(|goal| goal.held).count();
+        writeln!(f, "{held} of {} goals held: {}", self.goals.len(), told.collect::<Vec<_>>().join(", "))
     }
 }
 
