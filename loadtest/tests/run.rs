@@ -154,6 +154,49 @@ fn a_small_run_passes_and_a_threshold_that_is_crossed_says_so() {
     assert_eq!(report["reasons"][1], "server.memory_mib < 900 does not hold: it was not measured");
 }
 
+/// A scenario in which one speaks and shows a camera and two watch, with this target.
+fn lecture(target: &str, rooms: &str) -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = format!(
+        "[target]\n{target}\n{SIX_SECONDS}\n[[rooms]]\nname = \"lecture\"\ncount = 1\nparticipants = 3\naudio_publishers = 1\n\
+         video_publishers = 1\nviewers = 2\naudio_slots = 1\n{rooms}\n"
+    );
+    std::fs::write(folder.path().join("scenario.toml"), text).expect("it can be written");
+    folder
+}
+
+const SIX_SECONDS: &str = "[[stage]]\nduration = \"1s\"\nparticipants = 3\n[[stage]]\nduration = \"6s\"";
+
+#[test]
+fn whip_and_whep_carry_a_lecture() {
+    let pop = Pop::start();
+    let rooms = format!("{}/v1/rooms/{{room}}", pop.url());
+    let target =
+        format!("kind = \"whip\"\nwhip = \"{rooms}/whip\"\nwhep = \"{rooms}/whep\"\nguests = \"{rooms}/guests\"");
+    let (code, report) = run_on_a_machine_with_time(&lecture(&target, ""), &["--threshold", "joins.failed == 0"]);
+    assert_eq!((code, &report["reasons"]), (Some(0), &Value::Array(Vec::new())), "{:#}", report["failures"]);
+    assert!((figure(&report, "joins.joined") - 3.0).abs() < f64::EPSILON, "{:#}", report["figures"]);
+    // Both watchers hear 50 packets a second and see the camera.
+    assert!(figure(&report, "traffic.received_packets") > 2.0 * 50.0 * 5.0, "{:#}", report["figures"]);
+    assert!(figure(&report, "frames_per_second.p5") > 20.0, "{:#}", report["figures"]);
+    assert!(figure(&report, "phases.token_ms.count") > 2.0 && figure(&report, "phases.answer_ms.count") > 2.0);
+}
+
+#[test]
+fn a_bad_network_loses_and_delays_what_those_behind_it_send_and_receive() {
+    let pop = Pop::start();
+    let bad = "networks = { bad = 1.0 }\nvideo_slots = 0\n[networks.bad]\nloss = 0.1\ndelay_ms = 40";
+    let target = format!("url = \"{}\"", pop.url());
+    let (code, report) = run_on_a_machine_with_time(&lecture(&target, bad), &["--threshold", "joins.failed == 0"]);
+    assert_eq!((code, &report["reasons"]), (Some(0), &Value::Array(Vec::new())), "{:#}", report["failures"]);
+    let lost = figure(&report, "networks.dropped_share");
+    assert!((0.06..0.14).contains(&lost), "a share of 0.1: {lost}");
+    assert!((figure(&report, "networks.clients") - 3.0).abs() < f64::EPSILON);
+    // Two ways of 40 ms each, and what is lost on both.
+    assert!((80.0..200.0).contains(&figure(&report, "voice_delay_ms.p50")), "{:#}", report["figures"]);
+    assert!((0.1..0.3).contains(&figure(&report, "loss.audio_share")), "{:#}", report["figures"]);
+}
+
 #[test]
 fn a_target_that_dies_and_an_interruption_end_the_run_with_what_was_measured() {
     let pop = Pop::start();
@@ -201,6 +244,14 @@ fn a_target_that_is_down_or_never_answers_is_a_failed_run_with_a_report() {
     let reason = report["reasons"][0].as_str().expect("a reason");
     assert!(reason.starts_with(&format!("the target http://{address}/ is not there")), "{reason}");
     assert!((figure(&report, "joins.started")).abs() < f64::EPSILON);
+    for target in [
+        format!("kind = \"janus\"\nurl = \"ws://{address}\""),
+        format!("kind = \"whip\"\nwhip = \"http://{address}/a\"\nwhep = \"http://{address}/b\""),
+    ] {
+        let (code, report) = run(&lecture(&target, ""), &[]);
+        let reason = report["reasons"][0].as_str().expect("a reason");
+        assert!(code == Some(1) && reason.contains("is not there"), "{target}: {reason}");
+    }
 }
 
 #[test]

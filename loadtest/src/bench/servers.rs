@@ -162,8 +162,8 @@ fn last_lines(log: &Path) -> String {
 fn own_address() -> Option<Ipv4Addr> {
     let interfaces = getifaddrs().ok()?;
     let up = interfaces.filter(|interface| interface.flags.contains(InterfaceFlags::IFF_UP));
-    let outside = up.filter(|interface| !interface.flags.contains(InterfaceFlags::IFF_LOOPBACK));
-    outside.filter_map(|interface| Some(interface.address?.as_sockaddr_in()?.ip())).next()
+    let mut outside = up.filter(|interface| !interface.flags.contains(InterfaceFlags::IFF_LOOPBACK));
+    outside.find_map(|interface| Some(interface.address?.as_sockaddr_in()?.ip()))
 }
 
 /// A port that was free a moment ago. Janus cannot be told to take any.

@@ -71,7 +71,7 @@ impl<U, D> Impairment<U, D> {
 #[derive(Debug)]
 pub struct Way<P> {
     link: Link,
-    under_way: BinaryHeap<Reverse<UnderWay<P>>>,
+    packets: BinaryHeap<Reverse<UnderWay<P>>>,
     counted: Counted,
 }
 
@@ -85,7 +85,7 @@ struct UnderWay<P> {
 
 impl<P> Way<P> {
     fn new(link: Link) -> Self {
-        Self { link, under_way: BinaryHeap::new(), counted: Counted::default() }
+        Self { link, packets: BinaryHeap::new(), counted: Counted::default() }
     }
 
     /// A packet with so many bytes of payload sets out.
@@ -93,21 +93,21 @@ impl<P> Way<P> {
         let number = self.counted.packets;
         self.counted.packets += 1;
         let due = self.link.accept(now, payload_bytes + HEADER_BYTES, Transport::Udp);
-        match due.ok().filter(|_| self.under_way.len() < MAX_UNDER_WAY) {
-            Some(due) => self.under_way.push(Reverse(UnderWay { due, number, packet })),
+        match due.ok().filter(|_| self.packets.len() < MAX_UNDER_WAY) {
+            Some(due) => self.packets.push(Reverse(UnderWay { due, number, packet })),
             None => self.counted.dropped += 1,
         }
     }
 
     /// A packet that is due.
     pub fn poll(&mut self, now: Instant) -> Option<P> {
-        let first = self.under_way.peek_mut().filter(|first| first.0.due <= now)?;
+        let first = self.packets.peek_mut().filter(|first| first.0.due <= now)?;
         Some(PeekMut::pop(first).0.packet)
     }
 
     /// When the next packet is due.
     pub fn next_due(&self) -> Option<Instant> {
-        self.under_way.peek().map(|Reverse(first)| first.due)
+        self.packets.peek().map(|Reverse(first)| first.due)
     }
 }
 

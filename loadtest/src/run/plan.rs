@@ -323,7 +323,7 @@ mod tests {
         let stages =
             "[[stage]]\nduration = \"10s\"\nrooms = 1000\n[networks.bad]\nloss = 0.1\n[networks.worse]\nloss = 0.2\n";
         let plan = Plan::new(&scenario(stages, "networks = { bad = 0.5, worse = 0.2 }\n"));
-        let (meetings, pairs): (Vec<_>, Vec<_>) = plan.seats.iter().partition(|seat| seat.kind == 1);
+        let (meetings, pairs): (Vec<&Seat>, Vec<&Seat>) = plan.seats.iter().partition(|seat| seat.kind == 1);
         let share =
             |network| meetings.iter().filter(|seat| seat.network == network).count() as f64 / meetings.len() as f64;
         for (network, wanted) in [(Some(0), 0.5), (Some(1), 0.2), (None, 0.3)] {
