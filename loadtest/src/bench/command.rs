@@ -260,6 +260,7 @@ async fn carry(
         let settings = Settings {
             file: load.to_string(),
             threads: arguments.threads.map_or_else(cores, usize::from),
+            processes: None,
             run: rand::random(),
         };
         let mut live = Live::new(scenario.duration())?;

@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::wan::core::{Link, LinkParameters, Transport};
 
@@ -30,7 +30,7 @@ pub struct Network {
 }
 
 /// Packets that went through, and those that did not.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counted {
     /// Taken in.
     pub packets: u64,

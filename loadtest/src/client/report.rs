@@ -7,12 +7,12 @@ use isthmus_protocol::{
     pops::Measurement,
     signal::{Kind, SlotContent},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{impairment::Counted, measure::Delays};
 
 /// One client's stay in a room.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
     /// The name it joined under.
     pub name: String,
@@ -49,7 +49,7 @@ pub struct Report {
 }
 
 /// Milliseconds from the first request to the end of each phase; none for a phase that was not reached.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct JoinPhases {
     /// The list of PoPs was there and the best were probed.
     pub pops_ms: Option<f64>,
@@ -72,7 +72,7 @@ pub struct JoinPhases {
 }
 
 /// What a client sent.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SentReport {
     /// RTP packets, all tracks and layers.
     pub packets: u64,
@@ -86,7 +86,7 @@ pub struct SentReport {
 }
 
 /// What arrived in one slot.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SlotReport {
     /// The m-line.
     pub mid: String,
@@ -123,7 +123,7 @@ pub struct SlotReport {
 }
 
 /// What a decoder could have shown of a slot.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VideoReport {
     /// Decodable frames.
     pub frames: u64,

@@ -12,9 +12,10 @@ use std::{
 };
 
 use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot};
 
-use super::sockets::Sockets;
+use super::{scenario::Scenario, sockets::Sockets};
 use crate::client::{
     drive::Driver,
     entry::Entry,
@@ -38,6 +39,17 @@ pub struct Shared {
     pub sockets: Sockets,
     /// What all clients sent and received so far.
     pub traffic: LiveTraffic,
+}
+
+impl Shared {
+    /// What the clients of a scenario share.
+    pub fn new(scenario: &Scenario) -> anyhow::Result<Arc<Self>> {
+        // The first random bytes of a process take aws-lc 50 ms to seed itself by. A browser has long done that.
+        aws_lc_rs::rand::fill(&mut [0; 16]).context("there is no randomness")?;
+        let doors = Doors::new(scenario.target.authority.as_deref())?;
+        let (sockets, traffic) = (Sockets::default(), LiveTraffic::default());
+        Ok(Arc::new(Self { library: Library::built_in(), doors, sockets, traffic }))
+    }
 }
 
 /// Sums over all clients, at most half a second old. They may run on several threads.
@@ -96,7 +108,8 @@ pub struct Stay {
 }
 
 /// How a stay ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// As planned.
     Stayed,

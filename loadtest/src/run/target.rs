@@ -1,10 +1,13 @@
 //! What a scenario's target means for one client: where and as what it joins, by the kind of server.
 
+use std::time::Instant;
+
 use anyhow::{Context as _, bail};
 
 use super::{
-    plan::{Part, Seat},
-    scenario::{RoomKind, Service},
+    plan::{Part, Plan, Seat},
+    scenario::{RoomKind, Scenario, Service},
+    stay::Invitation,
 };
 use crate::client::{
     drive::open_janus,
@@ -12,6 +15,7 @@ use crate::client::{
     join::{Doors, JoinOptions},
     session::ClientConfig,
     signalling::{janus, whip},
+    stamp::Stamps,
 };
 
 /// Janus's rooms have numbers: those of a run stand together, at most so many.
@@ -43,8 +47,42 @@ pub(super) async fn reach(service: &Service, doors: &Doors) -> anyhow::Result<()
     Ok(())
 }
 
+/// What the participant on a seat is to do, where and how, in a run of this number that began at `epoch`.
+pub(super) fn invite(
+    scenario: &Scenario,
+    plan: &Plan,
+    run: u32,
+    epoch: Instant,
+    number: usize,
+    others_published: bool,
+) -> Invitation {
+    let seat = &plan.seats[number];
+    let kind = &scenario.rooms[seat.kind];
+    let part = seat.part(kind);
+    let name = format!("{}-{}", kind.name, seat.place);
+    let room = format!("lt-{run:08x}-{}-{}", kind.name, seat.room);
+    let config = ClientConfig {
+        name,
+        room: room.parse().expect("a kind's name has characters and length of a room's"),
+        audio: part.audio,
+        video: part.video,
+        material: kind.media,
+        simulcast: kind.simulcast,
+        audio_slots: kind.audio_slots.into(),
+        video_slots: if part.views { kind.video_slots.into() } else { 0 },
+        tile_height: kind.tile_height,
+        // A prime, so that neighbours are far apart in the speech.
+        speech_offset: number * 7919,
+        stamps: Some(Stamps { epoch, run }),
+    };
+    let config = fit(&scenario.target.service, config);
+    let entry = entry(&scenario.target.service, run, kind, seat, &config, others_published);
+    let network = seat.network.map(|network| scenario.networks[network].for_client(scenario.seed, number));
+    Invitation { seat: number, entry, config, network }
+}
+
 /// What a participant does there. Where a session goes one way, who publishes neither watches nor listens.
-pub(super) fn fit(service: &Service, config: ClientConfig) -> ClientConfig {
+fn fit(service: &Service, config: ClientConfig) -> ClientConfig {
     if service.goes_one_way() && (config.audio || config.video) {
         return ClientConfig { audio_slots: 0, video_slots: 0, ..config };
     }
@@ -52,7 +90,7 @@ pub(super) fn fit(service: &Service, config: ClientConfig) -> ClientConfig {
 }
 
 /// The way in for the participant on a seat, of run number `run`.
-pub(super) fn entry(
+fn entry(
     service: &Service,
     run: u32,
     kind: &RoomKind,

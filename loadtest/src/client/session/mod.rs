@@ -10,9 +10,10 @@ mod media;
 mod negotiation;
 mod phases;
 
-use std::{net::SocketAddr, time::Instant};
+use std::{net::SocketAddr, ops::Add, time::Instant};
 
 use isthmus_protocol::{NodeId, ParticipantId, PopId, RoomId, pops::Measurement};
+use serde::{Deserialize, Serialize};
 use str0m::{
     RtcError,
     net::{Protocol, Transmit},
@@ -106,7 +107,7 @@ pub enum ClientError {
 }
 
 /// What a client sent and received so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
     /// RTP packets.
     pub sent_packets: u64,
@@ -116,6 +117,20 @@ pub struct Traffic {
     pub received_bytes: u64,
     /// Packets that have not arrived; fewer when one is late.
     pub lost_packets: u64,
+}
+
+impl Add for Traffic {
+    type Output = Self;
+
+    fn add(self, more: Self) -> Self {
+        // What was lost may become less: sums of differences wrap and come back.
+        Self {
+            sent_packets: self.sent_packets.wrapping_add(more.sent_packets),
+            received_packets: self.received_packets.wrapping_add(more.received_packets),
+            received_bytes: self.received_bytes.wrapping_add(more.received_bytes),
+            lost_packets: self.lost_packets.wrapping_add(more.lost_packets),
+        }
+    }
 }
 
 /// One client in a room.
