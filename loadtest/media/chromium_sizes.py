@@ -63,14 +63,12 @@ setInterval(frame, 1000 / 30);
     out.enqueue(frame);
     // From a keyframe on, when the rate is found.
     if (++seen > SKIPPED && (sizes.length || frame.type === 'key')) sizes.push([frame.type, frame.data.byteLength]);
-    if (seen > SKIPPED && !sizes.length && !asked) { asked = true; sender.generateKeyFrame ? sender.generateKeyFrame() : null; }
+    // As when someone joins and asks for one.
+    if (seen > SKIPPED && !asked) { asked = true; sender.setParameters(sender.getParameters(), {encodingOptions: [{keyFrame: true}]}); }
     if (sizes.length === FRAMES) fetch('/sizes', {method: 'POST', body: JSON.stringify(sizes)});
   }})).pipeTo(writable);
   await send.setLocalDescription(); await receive.setRemoteDescription(send.localDescription);
   await receive.setLocalDescription(); await send.setRemoteDescription(receive.localDescription);
-  // A receiver that starts anew asks for a keyframe, as one does who joins.
-  setTimeout(async () => { const p = sender.getParameters(); p.encodings[0].active = false; await sender.setParameters(p);
-    p.encodings[0].active = true; const q = sender.getParameters(); q.encodings[0].active = true; await sender.setParameters(q); }, SKIPPED / 30 * 1000 + 1000);
 })();
 </script>""" % {"frames": FRAMES, "skipped": SKIPPED, "bitrate": BITRATE}
 

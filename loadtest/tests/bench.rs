@@ -12,7 +12,7 @@ fn bench(arguments: &[&str]) -> Output {
 
 #[test]
 fn the_floor_isthmus_and_janus_carry_the_same_load_in_one_run() {
-    let output = bench(&["--loads", "camera", "--receivers", "3", "--seconds", "4", "--json", "-"]);
+    let output = bench(&["--loads", "camera", "--receivers", "3", "--seconds", "4", "--media", "even", "--json", "-"]);
     let said = String::from_utf8_lossy(&output.stderr);
     let bench: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
     let outcomes = bench["outcomes"].as_array().expect("outcomes");

@@ -242,7 +242,7 @@ fn a_target_that_is_down_or_never_answers_is_a_failed_run_with_a_report() {
     let (code, report) = run(&scenario(&format!("http://{address}"), SIX), &[]);
     assert_eq!(code, Some(1));
     let reason = report["reasons"][0].as_str().expect("a reason");
-    assert!(reason.starts_with(&format!("the target http://{address}/ is not there")), "{reason}");
+    assert!(reason.starts_with(&format!("the target http://{address} is not there")), "{reason}");
     assert!((figure(&report, "joins.started")).abs() < f64::EPSILON);
     for target in [
         format!("kind = \"janus\"\nurl = \"ws://{address}\""),

@@ -44,6 +44,7 @@ pub const HELP: &str = r"For each load, one after the other on the same machine:
 `loadtest floor`), then Isthmus, then Janus, each started for that load in a folder of its own and ended after it.
 
   camera   one participant sends 30 pictures a second of 5 packets of 1200 B and 50 sounds of 120 B to N receivers
+           and the same with the sizes of Chromium's pictures, to receivers that lose 2 % (--media, --loss)
   hall     10 speak, 500 listen to three of them (Isthmus: the loudest three; Janus knows no loudest: the first three)
   idle     1000 have joined, in rooms of 10, with slots for 3 voices and 4 pictures, and nobody says anything
   joins    50 join each second for a minute, in rooms of 10
@@ -66,7 +67,7 @@ Isthmus runs with one shard (ISTHMUS_SFU__SHARDS=1); other settings are taken fr
   ISTHMUS_SFU__OWN_EGRESS=true loadtest bench --loads camera
 
 Examples:
-  loadtest bench                                            everything, about 10 minutes
+  loadtest bench                                            everything, about 15 minutes
   loadtest bench --loads camera --receivers 60 --rounds 3   one load three times; figures are medians
   loadtest bench --loads camera --receivers 10,20,50,100,200,500 --carriers floor,isthmus --json curve.json
   loadtest bench --isthmus http://127.0.0.1:7100 --pid-file .isthmus/pids.json --metrics http://127.0.0.1:7103/metrics
@@ -94,9 +95,12 @@ pub struct BenchArguments {
     /// Seconds of joins
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=600))]
     join_seconds: u32,
-    /// What cameras send
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "even")]
+    /// What cameras send: packets of even size, or as recorded
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "even,chromium")]
     media: Vec<Material>,
+    /// The share of what is sent to them that receivers of recorded media lose
+    #[arg(long, default_value_t = 0.02, value_parser = parse_share)]
+    loss: f64,
     /// Who carries the loads
     #[arg(long, value_enum, value_delimiter = ',', default_value = "floor,isthmus,janus")]
     carriers: Vec<CarrierName>,
@@ -145,6 +149,11 @@ enum CarrierName {
     Floor,
     Isthmus,
     Janus,
+}
+
+fn parse_share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| format!("{text:?} is no share like 0.02"))?;
+    if (0.0..0.5).contains(&share) { Ok(share) } else { Err("a share from 0 to below 0.5".into()) }
 }
 
 /// Runs `loadtest bench`.
@@ -255,7 +264,8 @@ async fn carry(
         let (target, seen) = (running.target.clone(), running.server.clone());
         let hold = Duration::from_secs(arguments.seconds);
         let hold = if matches!(load, Load::Idle { .. }) { hold.max(MIN_IDLE) } else { hold };
-        let scenario = load.scenario(media, target, seen, hold);
+        let loss = if media == Material::Even { 0.0 } else { arguments.loss };
+        let scenario = load.scenario(media, loss, target, seen, hold);
         let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let settings = Settings {
             file: load.to_string(),

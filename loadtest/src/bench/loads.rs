@@ -7,7 +7,8 @@ use serde::Serialize;
 use crate::{
     client::media::Material,
     floor::plan::Streams,
-    run::scenario::{Goal, RoomKind, Scenario, Server, Share, Stage, Target},
+    run::scenario::{Goal, NetworkKind, RoomKind, Scenario, Server, Share, Stage, Target},
+    wan::core::LinkParameters,
 };
 
 /// So many join each second before anything is measured.
@@ -73,8 +74,15 @@ impl Load {
         matches!(self, Self::Camera { .. } | Self::Hall { .. })
     }
 
-    /// The load on a server, held for so long after everyone is there.
-    pub(super) fn scenario(self, media: Material, target: Target, server: Server, hold: Duration) -> Scenario {
+    /// The load on a server, held for so long after everyone is there; receivers lose this share of what is sent to them.
+    pub(super) fn scenario(
+        self,
+        media: Material,
+        loss: f64,
+        target: Target,
+        server: Server,
+        hold: Duration,
+    ) -> Scenario {
         let participants = match self {
             Self::Camera { receivers } => receivers + 1,
             Self::Hall { listeners } => listeners + SPEAKERS,
@@ -89,8 +97,12 @@ impl Load {
             let join = Stage { duration: ramp, goal: Goal::Participants { count: participants, ramp } };
             vec![join, Stage { duration: hold, goal: Goal::Hold }]
         };
-        let rooms = vec![self.room(media, participants)];
-        Scenario { seed: 1, target, server, stages, rooms, networks: Vec::new(), churn: None, thresholds: Vec::new() }
+        let plain = LinkParameters::default();
+        let lossy = NetworkKind { name: "lossy".into(), up: plain, down: LinkParameters { loss, ..plain } };
+        let networks = if loss > 0.0 { vec![lossy] } else { Vec::new() };
+        let shares = networks.iter().enumerate().map(|(index, _)| (index, 1.0)).collect();
+        let rooms = vec![RoomKind { networks: shares, ..self.room(media, participants) }];
+        Scenario { seed: 1, target, server, stages, rooms, networks, churn: None, thresholds: Vec::new() }
     }
 
     fn room(self, media: Material, participants: u32) -> RoomKind {
@@ -136,7 +148,7 @@ mod tests {
     fn plan(load: Load) -> (Scenario, Plan) {
         let service = Service::Janus { url: "ws://127.0.0.1:1".parse().expect("a URL"), secret: None };
         let target = Target { service, authority: None };
-        let scenario = load.scenario(Material::Even, target, Server::default(), Duration::from_secs(20));
+        let scenario = load.scenario(Material::Even, 0.02, target, Server::default(), Duration::from_secs(20));
         let plan = Plan::new(&scenario);
         (scenario, plan)
     }
@@ -147,6 +159,7 @@ mod tests {
         assert_eq!((plan.joins(), plan.duration), (61, Duration::from_secs(23)));
         let parts: Vec<_> = plan.seats.iter().map(|seat| seat.part(&scenario.rooms[0])).collect();
         assert!(parts[0].audio && parts[0].video && !parts[0].views);
+        assert!(plan.seats.iter().all(|seat| seat.network == Some(0)), "all lose 2 %");
         assert!(parts[1..].iter().all(|part| part.views && !part.audio && !part.video));
     }
 

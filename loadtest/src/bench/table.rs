@@ -328,6 +328,7 @@ fn suffix(media: Material) -> &'static str {
     match media {
         Material::Even => "",
         Material::Clip => " (clip)",
+        Material::Chromium => " (Chromium)",
     }
 }
 

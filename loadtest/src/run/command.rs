@@ -60,7 +60,8 @@ pub const HELP: &str = r#"A scenario, with every key (only [target] url, one [[s
   audio_slots = 3                 # receive slots of each (default 3)
   video_slots = 4                 # of each viewer (default: as many as there are cameras, at most 9)
   tile_height = 360               # pixels at which viewers show a picture: decides the layer (default 360)
-  media = "clip"                  # default: real VP8 and Opus; or "even": 5 packets of 1200 B a picture, sounds of 120 B
+  media = "clip"                  # default: real VP8 and Opus; or "even": 5 packets of 1200 B a picture, sounds of 120 B;
+                                  # or "chromium": pictures of sizes that Chromium's encoder made, 1.5 Mbit/s
   networks = { mobile = 0.3 }     # this share of the participants has that network; the others that of this machine
 
   [networks.mobile]               # of clients' UDP, each way; all keys optional. Signalling goes unhindered

@@ -22,6 +22,8 @@ const CAMERA: [(&str, &[u8]); 3] = [
     ("h", include_bytes!("../../../media/camera-360p.ivf")),
     ("f", include_bytes!("../../../media/camera-720p.ivf")),
 ];
+/// A line for each frame: `key` or `delta`, and bytes.
+const CHROMIUM: &str = include_str!("../../../media/chromium-vp8.sizes");
 const SPEECH: &[u8] = include_bytes!("../../../media/speech.opuspackets");
 
 /// What cameras and microphones send.
@@ -34,6 +36,9 @@ pub enum Material {
     /// Packets of equal size, by which the cost of forwarding is told: pictures of 5 packets of 1200 bytes, sounds of 120
     /// bytes. Their first bytes are those of VP8 and Opus; nobody could decode the rest.
     Even,
+    /// Pictures of the sizes that Chromium's encoder made of a person before a camera (`chromium_sizes.py`), at 1.5 Mbit/s; and a
+    /// voice. Nobody could decode the pictures.
+    Chromium,
 }
 
 impl Material {
@@ -43,6 +48,8 @@ impl Material {
             // With SRTP, extensions, UDP and IP it stays under 1280 bytes, which every path takes.
             Self::Clip => 1150,
             Self::Even => EVEN_PAYLOAD_BYTES,
+            // libwebrtc fills packets to 1200 bytes, RTP header and its extensions included.
+            Self::Chromium => 1160,
         }
     }
 }
@@ -64,6 +71,8 @@ pub struct Library {
     pub speech: Arc<Speech>,
     /// Pictures of [`Material::Even`].
     even_camera: Arc<Clip>,
+    /// Pictures of [`Material::Chromium`].
+    chromium_camera: Arc<Clip>,
     /// The levels of the voice, in sounds of [`Material::Even`].
     even_speech: Arc<Speech>,
 }
@@ -77,9 +86,13 @@ impl Library {
         let read = |(rid, bytes)| (rid, Arc::new(Clip::parse(bytes).expect("a test reads the clip that is built in")));
         let speech = Speech::parse(SPEECH).expect("a test reads the speech that is built in");
         let picture_bytes = EVEN_PACKETS * (EVEN_PAYLOAD_BYTES - vp8::DESCRIPTOR_BYTES) - PICTURE_STAMP_BYTES;
+        let even: Vec<_> = (0..EVEN_PICTURES).map(|number| (number == 0, picture_bytes)).collect();
+        let chromium: Vec<_> =
+            CHROMIUM.lines().map(|line| recorded(line).expect("a test reads the sizes that are built in")).collect();
         Self {
             camera: CAMERA.map(read).into_iter().collect(),
-            even_camera: Arc::new(Clip::of_sizes((1280, 720), &[picture_bytes; EVEN_PICTURES])),
+            even_camera: Arc::new(Clip::of_sizes((1280, 720), &even)),
+            chromium_camera: Arc::new(Clip::of_sizes((1280, 720), &chromium)),
             even_speech: Arc::new(speech.with_packets_of(EVEN_SOUND_BYTES - SOUND_STAMP_BYTES)),
             speech: Arc::new(speech),
         }
@@ -93,16 +106,23 @@ impl Library {
             }
             Material::Clip => self.camera.last().map(|(_, clip)| (None, Arc::clone(clip))).into_iter().collect(),
             Material::Even => vec![(None, Arc::clone(&self.even_camera))],
+            Material::Chromium => vec![(None, Arc::clone(&self.chromium_camera))],
         }
     }
 
     /// What a microphone sends.
     pub fn sounds(&self, material: Material) -> Arc<Speech> {
         match material {
-            Material::Clip => Arc::clone(&self.speech),
+            Material::Clip | Material::Chromium => Arc::clone(&self.speech),
             Material::Even => Arc::clone(&self.even_speech),
         }
     }
+}
+
+/// Whether a recorded frame is a keyframe, and its bytes, less those of a stamp: with that it is as large as it was.
+fn recorded(line: &str) -> Option<(bool, usize)> {
+    let (kind, bytes) = line.split_once(' ')?;
+    Some((kind == "key", bytes.parse::<usize>().ok()?.checked_sub(PICTURE_STAMP_BYTES)?))
 }
 
 #[cfg(test)]
@@ -118,6 +138,18 @@ mod tests {
             let keyframes = clip.frames().iter().filter(|frame| vp8::frame_size(&frame.data).is_some()).count();
             assert_eq!((clip.frames().len(), keyframes), (150, 1), "{rid}");
         }
+    }
+
+    #[test]
+    fn chromiums_pictures_differ_in_size_and_have_its_rate() {
+        let clip = Library::built_in().chromium_camera;
+        let sizes: Vec<_> = clip.frames().iter().map(|frame| frame.data.len()).collect();
+        let keyframes = clip.frames().iter().filter(|frame| vp8::frame_size(&frame.data) == Some((1280, 720))).count();
+        assert!(sizes.len() == 300 && (1..5).contains(&keyframes), "{keyframes} of {}", sizes.len());
+        let kbps = sizes.iter().sum::<usize>() as f64 * 8.0 * 30.0 / sizes.len() as f64 / 1e3;
+        assert!((1300.0..1700.0).contains(&kbps), "{kbps} kbit/s");
+        let packets: std::collections::BTreeSet<_> = sizes.iter().map(|bytes| bytes.div_ceil(1156)).collect();
+        assert!(packets.len() > 4, "frames of so many packets each: {packets:?}");
     }
 
     #[test]
