@@ -198,29 +198,64 @@ fn a_bad_network_loses_and_delays_what_those_behind_it_send_and_receive() {
 }
 
 #[test]
+fn two_generators_make_one_report_and_one_that_is_killed_fails_the_run() {
+    let pop = Pop::start();
+    let two = ["--generators", "2"];
+    let (code, whole) = run_on_a_machine_with_time(
+        &scenario(pop.url(), SIX),
+        &[&two[..], &["--threshold", "joins.failed == 0"]].concat(),
+    );
+    assert_eq!((code, &whole["reasons"]), (Some(0), &Value::Array(Vec::new())), "{:#}", whole["failures"]);
+    for (name, wanted) in [("joins.joined", 6.0), ("joins.most_at_once", 6.0), ("generator.threads", 2.0)] {
+        assert!((figure(&whole, name) - wanted).abs() < f64::EPSILON, "{name} is {}", figure(&whole, name));
+    }
+    assert!((figure(&whole, "frames_per_second.count") - 4.0).abs() < f64::EPSILON, "{:#}", whole["figures"]);
+    // Neighbours in a room are in different processes: their clock is one.
+    assert!(figure(&whole, "voice_delay_ms.count") > 1000.0, "{:#}", whole["figures"]);
+    assert!((0.05..1000.0).contains(&figure(&whole, "voice_delay_ms.p50")), "{:#}", whole["figures"]);
+    assert!(figure(&whole, "traffic.peak_received_packets_per_second") > 300.0, "{:#}", whole["figures"]);
+
+    let folder = scenario(pop.url(), &SIX.replace("5s", "10m"));
+    let running = under_way(&folder, &two);
+    let tasks = format!("/proc/{0}/task/{0}/children", running.id());
+    let generators = std::fs::read_to_string(&tasks).expect("the kernel tells children");
+    let generators: Vec<i32> = generators.split_whitespace().map(|pid| pid.parse().expect("a number")).collect();
+    assert_eq!(generators.len(), 2);
+    kill(Pid::from_raw(generators[0]), Signal::SIGKILL).expect("it runs");
+    let (code, broken) = report(&running.wait_with_output().expect("it ends"));
+    let reason = broken["reasons"][0].as_str().expect("a reason");
+    assert!(code == Some(1) && reason.starts_with("generator 0 is gone"), "{reason}");
+    // The other one told of its three clients.
+    assert!(figure(&broken, "traffic.received_packets") > 100.0, "{:#}", broken["figures"]);
+    let ended = |pid: i32| kill(Pid::from_raw(pid), None).is_err();
+    assert!(generators.into_iter().all(ended), "a generator outlived the run");
+}
+
+/// A run whose six clients are in their calls: it says every few seconds how it goes.
+fn under_way(folder: &TempDir, arguments: &[&str]) -> Child {
+    let mut program = command(folder, arguments);
+    let mut run = program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it was built");
+    let mut lines = BufReader::new(run.stderr.take().expect("piped")).lines();
+    let all_in = |line: std::io::Result<String>| line.is_ok_and(|line| line.contains("6 in their calls"));
+    assert!(lines.any(all_in), "the clients did not get into their calls");
+    thread::spawn(move || lines.for_each(drop));
+    run
+}
+
+#[test]
 fn a_target_that_dies_and_an_interruption_end_the_run_with_what_was_measured() {
     let pop = Pop::start();
     let stages = SIX.replace("5s", "10m");
     let folder = scenario(pop.url(), &stages);
-    // A run that is under way: it says every few seconds how it goes.
-    let spawn = || {
-        let mut program = command(&folder, &[]);
-        let mut run = program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it was built");
-        let mut lines = BufReader::new(run.stderr.take().expect("piped")).lines();
-        let all_in = |line: std::io::Result<String>| line.is_ok_and(|line| line.contains("6 in their calls"));
-        assert!(lines.any(all_in), "the clients did not get into their calls");
-        thread::spawn(move || lines.for_each(drop));
-        run
-    };
     let own = |child: &Child| Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
 
-    let interrupted = spawn();
+    let interrupted = under_way(&folder, &[]);
     kill(own(&interrupted), Signal::SIGINT).expect("it runs");
     let (code, report_of_it) = report(&interrupted.wait_with_output().expect("it ends"));
     assert_eq!((code, &report_of_it["reasons"][0]), (Some(1), &"interrupted".into()));
     assert!((figure(&report_of_it, "joins.joined") - 6.0).abs() < f64::EPSILON, "{report_of_it:#}");
 
-    let orphaned = spawn();
+    let orphaned = under_way(&folder, &[]);
     for process in ["panama-door-1", "panama-sfu-1"] {
         kill(pop.pid_of(process), Signal::SIGKILL).expect("it runs");
     }

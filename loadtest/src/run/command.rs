@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use clap::Args;
 use isthmus_protocol::PopId;
 use reqwest::Url;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     agent,
@@ -163,7 +164,7 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<ExitCode> {
     let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     if arguments.agent {
         // Ctrl-C reaches the whole group of processes; the one that gives orders says when to leave.
-        let _ended = EndSignals::listen()?;
+        let _interrupts = signal(SignalKind::interrupt())?;
         agent::run(&scenario, arguments.threads.map_or_else(cores, usize::from)).await?;
         return Ok(ExitCode::SUCCESS);
     }
