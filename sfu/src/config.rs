@@ -18,10 +18,6 @@ pub struct Config {
     /// Whether media may come over TCP too, for those whose network lets no UDP through.
     #[serde(default = "yes")]
     pub media_tcp: bool,
-    /// Whether media goes out by our own egress core and congestion control (`core/egress`, `core/congestion`) instead of
-    /// str0m's. On trial: it costs less, and is not the default before it has been measured in every way that str0m's has.
-    #[serde(default)]
-    pub own_egress: bool,
     /// Shard threads; 0 takes one for each core.
     #[serde(default)]
     pub shards: u8,

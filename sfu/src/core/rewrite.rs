@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use isthmus_protocol::media::{Codec, MediaPacket};
-use str0m::rtp::{Vp8Descriptor, Vp8Patch};
+use str0m::rtp::Vp8Descriptor;
 
 /// VP8 and VP9 picture ids have 15 bits (RFC 7741 section 4.2, RFC 9628 section 4.2).
 const PICTURE_ID_MASK: u16 = 0x7fff;
@@ -167,16 +167,6 @@ fn picture(packet: &MediaPacket) -> Option<Picture> {
     }
 }
 
-/// The change to a VP8 payload that gives it the numbers of `picture`; none where it has none or they do not fit.
-pub fn vp8_patch(payload: &[u8], picture: Picture) -> Option<Vp8Patch> {
-    let descriptor = Vp8Descriptor::parse(payload).ok()?;
-    let patch = descriptor.patch().picture_id(picture.id);
-    match picture.tl0 {
-        Some(tl0) => patch.tl0_pic_idx(tl0).build().ok(),
-        None => patch.build().ok(),
-    }
-}
-
 /// Gives a VP8 or VP9 payload the numbers of `picture`, in place, as far as they fit where it has some.
 pub fn write_picture(codec: Codec, payload: &mut [u8], picture: Picture) {
     match codec {
@@ -185,8 +175,6 @@ pub fn write_picture(codec: Codec, payload: &mut [u8], picture: Picture) {
         _ => {}
     }
 }
-
-pub use vp9::patched as vp9_patched;
 
 /// RFC 7741 section 4.2: the payload descriptor.
 mod vp8 {
@@ -221,8 +209,6 @@ mod vp8 {
 
 /// RFC 9628 section 4.2: the payload descriptor's picture id and TL0PICIDX.
 mod vp9 {
-    use std::sync::Arc;
-
     use super::Picture;
 
     const HAS_PICTURE_ID: u8 = 0x80;
@@ -248,16 +234,6 @@ mod vp9 {
         let places = places(payload)?;
         let id = u16::from_be_bytes([payload[1] & 0x7f, payload[2]]);
         Some(Picture { id, tl0: places.tl0.map(|place| payload[place]) })
-    }
-
-    /// The payload with the numbers of `picture`: the same one where nothing changes.
-    pub fn patched(payload: &Arc<[u8]>, picture: Picture) -> Arc<[u8]> {
-        let Some(places) = places(payload).filter(|_| self::picture(payload) != Some(picture)) else {
-            return payload.clone();
-        };
-        let mut copy = payload.to_vec();
-        write_at(&places, &mut copy, picture);
-        copy.into()
     }
 
     pub(super) fn write(payload: &mut [u8], picture: Picture) {
@@ -333,16 +309,6 @@ mod tests {
     }
 
     #[test]
-    fn the_patched_payload_carries_the_numbers() {
-        let packet = vp8(1, 1, 300);
-        let picture = Picture { id: 301, tl0: Some(9) };
-        assert!(vp8_patch(&packet.payload, picture).is_some());
-        let vp9: std::sync::Arc<[u8]> = vec![0xa8, 0x81, 0x02, 0x00, 0x05, 0xaa].into();
-        let patched = vp9_patched(&vp9, Picture { id: 0x1234, tl0: Some(6) });
-        assert_eq!(&patched[..], [0xa8, 0x92, 0x34, 0x00, 0x06, 0xaa]);
-    }
-
-    #[test]
     fn numbers_are_written_where_they_are_read() {
         let wanted = Picture { id: 0x1234, tl0: Some(9) };
         let payloads =
@@ -401,7 +367,6 @@ mod tests {
                 let _ = picture(&packet);
             }
             let picture = Picture { id, tl0 };
-            let _ = (vp8_patch(&packet.payload, picture), vp9_patched(&packet.payload, picture));
             for codec in [Codec::Vp8, Codec::Vp9, Codec::Av1] {
                 let mut written = packet.payload.to_vec();
                 write_picture(codec, &mut written, picture);

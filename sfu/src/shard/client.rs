@@ -1,4 +1,5 @@
-//! One client's peer connection: str0m for ICE, DTLS, SRTP and RTCP, behind an unwind boundary.
+//! One client: its peer connection (str0m, behind an unwind boundary) for ICE, DTLS and what it publishes, and the outlet for
+//! what it is sent.
 
 use std::{
     net::SocketAddr,
@@ -15,32 +16,30 @@ use isthmus_protocol::{
 };
 use rustc_hash::FxHashMap;
 use str0m::{
-    Event, Input, Output, Rtc,
-    bwe::{Bitrate, BweKind},
-    format,
+    Event, Input, Output, Rtc, format,
     ice::IceCreds,
     media::{KeyframeRequestKind, Mid, Pt, Rid},
     net::{Protocol, Receive, Transmit},
-    rtp::{Extension, ExtensionValues, RtpPacket, RtpWrite, Ssrc, VideoOrientation},
+    rtp::{Extension, RtpPacket, Ssrc},
 };
 use tokio::sync::mpsc;
 
 use super::outlet::ClientOutlet;
 use crate::core::{
     allowance::Allowance,
-    egress::outlet::{ExtensionIds, Heard, Packet, PayloadTypes},
+    egress::{
+        outlet::{ExtensionIds, Heard, Packet, PayloadTypes},
+        reports::Concerns,
+    },
     red,
-    rewrite::{vp8_patch, vp9_patched},
     room::{Estimate, Outgoing, SlotOffer},
 };
 
-/// What the path to a client is taken to carry before anything is known, in kbit/s.
-const INITIAL_ESTIMATE_KBPS: u64 = 1_000;
 /// Offers of one client: a page offers once, and again when it shares a screen or its grid grows.
 const OFFERS: Allowance = Allowance::new(8, Duration::from_secs(1));
 /// The most SSRCs one client may send from: three layers and their repair for each of 8 tracks, and as many again.
 const MAX_SOURCES: usize = 96;
-/// A payload larger than this is not sent: with the largest headers it would not fit str0m's packet buffer.
+/// A payload larger than this is not sent: with the largest headers it would not fit a network's packets.
 const MAX_PAYLOAD_BYTES: usize = 1_300;
 
 /// A panic inside one client's peer connection. The client is ended and nobody else notices.
@@ -55,10 +54,6 @@ pub(super) enum Polled {
         rid: Option<Rid>,
         packet: MediaPacket,
     },
-    KeyframeWanted {
-        mid: Mid,
-    },
-    Estimate(Estimate),
     Connected,
     Closed,
     /// A packet that cannot be used; the reason of `isthmus_drops_total`.
@@ -71,15 +66,35 @@ pub(super) enum Polled {
     WaitUntil(Instant),
 }
 
-/// What is to be done about a client when a round is settled.
+/// What is to be done about a client.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Due {
     #[default]
     Nothing,
-    /// What goes out past its peer connection is to be sent.
+    /// Packets of a picture wait to go out, and the rest of the picture may soon be here.
+    Gather,
+    /// What waits to go out is to be sent.
     Flush,
     /// And its peer connection is to be woken and polled before.
     Poll,
+}
+
+impl Due {
+    /// When a packet was queued.
+    pub(super) fn for_sending(packet: &MediaPacket) -> Self {
+        if packet.codec.is_audio() || packet.marker { Self::Flush } else { Self::Gather }
+    }
+}
+
+/// Whose an RTCP datagram is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Control {
+    /// It speaks only of what the client is sent.
+    Taken,
+    /// The peer connection has to hear it too.
+    Shared,
+    /// There are no keys yet, or it is not authentic.
+    NotOurs,
 }
 
 /// How a client's signalling stands.
@@ -119,8 +134,7 @@ pub(super) struct Client {
     #[cfg(test)]
     pub injected_panic: Option<&'static str>,
     rtc: Rtc,
-    /// What goes out past the peer connection; none if nothing does.
-    own: Option<ClientOutlet>,
+    outlet: ClientOutlet,
     sources: FxHashMap<Ssrc, (Mid, Option<Rid>)>,
     codecs: FxHashMap<Pt, Codec>,
     payload_types: FxHashMap<(Mid, Codec), Pt>,
@@ -139,13 +153,7 @@ pub(super) struct Identity {
 }
 
 impl Client {
-    pub(super) fn new(
-        who: Identity,
-        rtc: Rtc,
-        own: Option<ClientOutlet>,
-        signalling: Signalling,
-        now: Instant,
-    ) -> Self {
+    pub(super) fn new(who: Identity, (rtc, outlet): (Rtc, ClientOutlet), signalling: Signalling, now: Instant) -> Self {
         Self {
             participant: who.participant,
             room: who.room,
@@ -166,7 +174,7 @@ impl Client {
             #[cfg(test)]
             injected_panic: None,
             rtc,
-            own,
+            outlet,
             sources: FxHashMap::default(),
             codecs: FxHashMap::default(),
             payload_types: FxHashMap::default(),
@@ -258,29 +266,15 @@ impl Client {
             }
             Event::Connected => {
                 self.connected = true;
-                if self.own.as_mut().is_some_and(|own| !own.connect(now)) {
+                if !self.outlet.connect(now) {
                     // A kind of key that the egress core does not know.
                     return Polled::Closed;
                 }
                 Polled::Connected
             }
-            Event::KeyframeRequest(request) => Polled::KeyframeWanted { mid: request.mid },
-            Event::EgressBitrateEstimate(BweKind::Twcc { estimate, .. }) => {
-                Polled::Estimate(Estimate::Path(self.remember_estimate(estimate)))
-            }
-            Event::EgressBitrateEstimate(BweKind::Remb { estimate, .. }) => {
-                Polled::Estimate(Estimate::Pictures(self.remember_estimate(estimate)))
-            }
             Event::Closed => Polled::Closed,
             _ => Polled::Nothing,
         }
-    }
-
-    /// In kbit/s.
-    fn remember_estimate(&mut self, estimate: Bitrate) -> u32 {
-        let kbps = (estimate.as_u64() / 1_000).min(u64::from(u32::MAX)) as u32;
-        self.estimate_kbps = Some(kbps);
-        kbps
     }
 
     fn packet(&mut self, packet: &RtpPacket) -> Option<(Mid, Option<Rid>, MediaPacket)> {
@@ -317,53 +311,25 @@ impl Client {
         Some(source)
     }
 
-    /// Queues a packet in a slot; the caller polls afterwards. Whether there was a way to send it.
-    pub(super) fn send(&mut self, outgoing: &Outgoing<'_>) -> Result<bool, Panicked> {
+    /// Queues a packet in a slot. Whether there was a way to send it.
+    pub(super) fn send(&mut self, outgoing: &Outgoing<'_>) -> bool {
         let Outgoing { mid, numbers, packet, captured } = outgoing;
-        let Some((payload_type, payload)) = self.encoding(*mid, packet) else { return Ok(false) };
+        let Some((payload_type, payload)) = self.encoding(*mid, packet) else { return false };
         if !self.connected || packet.payload.len() > MAX_PAYLOAD_BYTES {
-            return Ok(false);
+            return false;
         }
-        if let Some(own) = &mut self.own {
-            let repair = self.repair_types.get(&(*mid, packet.codec)).map(|payload_type| **payload_type);
-            let waiting = Packet {
-                numbers: *numbers,
-                captured: *captured,
-                codec: packet.codec,
-                types: PayloadTypes { media: *payload_type, repair },
-                marker: packet.marker,
-                level: packet.level,
-                orientation: packet.orientation,
-                payload,
-            };
-            return Ok(own.send(*mid, waiting).is_ok());
-        }
-        let extensions = ExtensionValues {
-            audio_level: packet.level.map(|level| -(level.below_full_scale.min(127).cast_signed())),
-            voice_activity: packet.level.map(|level| level.voice),
-            video_orientation: packet.orientation.map(VideoOrientation::from),
-            ..ExtensionValues::default()
+        let repair = self.repair_types.get(&(*mid, packet.codec)).map(|payload_type| **payload_type);
+        let waiting = Packet {
+            numbers: *numbers,
+            captured: *captured,
+            codec: packet.codec,
+            types: PayloadTypes { media: *payload_type, repair },
+            marker: packet.marker,
+            level: packet.level,
+            orientation: packet.orientation,
+            payload,
         };
-        let payload = match (packet.codec, numbers.picture) {
-            (Codec::Vp9, Some(picture)) => vp9_patched(&payload, picture),
-            _ => payload,
-        };
-        let patch = numbers.picture.filter(|_| packet.codec == Codec::Vp8).and_then(|p| vp8_patch(&payload, p));
-        let mut write = RtpWrite::new(payload_type, numbers.sequence.into(), numbers.timestamp, *captured, payload)
-            .marker(packet.marker)
-            .ext_vals(extensions)
-            .nackable(!packet.codec.is_audio());
-        if let Some(patch) = patch {
-            write = write.vp8_patch(patch);
-        }
-        let mid = *mid;
-        self.guarded(|rtc| match rtc.direct_api().stream_tx_by_mid(mid, None) {
-            Some(stream) => {
-                stream.write_rtp(write);
-                true
-            }
-            None => false,
-        })
+        self.outlet.send(*mid, waiting).is_ok()
     }
 
     /// The payload type and the payload that a packet has on an m-line: a voice with redundancy goes without it to a client
@@ -380,16 +346,22 @@ impl Client {
         }
     }
 
-    /// The answer as the client is to be told it: with our own SSRCs where media goes out past the peer connection.
+    /// The answer as the client is to be told it. str0m forgets the streams that it would send: what goes out under one SSRC by
+    /// two hands would use numbers twice, and the client knows ours alone.
     pub(super) fn own_answer(
         &mut self,
-        answer: String,
+        answer: &str,
         slots: &[SlotOffer],
         random: impl FnMut() -> u32,
         now: Instant,
-    ) -> String {
-        let Self { rtc, own, .. } = self;
-        let Some(own) = own else { return answer };
+    ) -> Result<String, Panicked> {
+        let ssrcs = named_ssrcs(answer);
+        self.guarded(|rtc| {
+            for ssrc in ssrcs {
+                rtc.direct_api().remove_stream_tx(ssrc);
+            }
+        })?;
+        let Self { rtc, outlet, .. } = self;
         let extensions = |mid: Mid| {
             let map = rtc.media(mid).map(str0m::media::Media::remote_extmap);
             let id = |extension| map.and_then(|map| map.id_of(extension));
@@ -400,44 +372,56 @@ impl Client {
                 orientation: id(Extension::VideoOrientation),
             }
         };
-        own.answer(&answer, slots, extensions, random, now)
+        Ok(outlet.answer(answer, slots, extensions, random, now))
     }
 
     /// The client can be reached at `address`; it wants media there if it `nominates` it.
     pub(super) fn reached_at(&mut self, protocol: Protocol, address: SocketAddr, nominates: bool) {
-        if let Some(own) = self.own.as_mut().filter(|own| nominates || own.path.is_none()) {
-            own.path = Some((protocol, address));
+        if nominates || self.outlet.path.is_none() {
+            self.outlet.path = Some((protocol, address));
         }
     }
 
-    /// An RTCP datagram, which may say something of what goes out past the peer connection: a new estimate, if it does.
-    pub(super) fn control(&mut self, datagram: &[u8], now: Instant, mut heard: impl FnMut(Heard)) -> Option<Estimate> {
-        let own = self.own.as_mut()?;
-        let mut copy = datagram.to_vec();
+    /// An RTCP datagram, opened in place, which may say something of what goes out past the peer connection: whose it is, and
+    /// a new estimate, if there is one.
+    pub(super) fn control(
+        &mut self,
+        datagram: &mut [u8],
+        now: Instant,
+        mut keyframe_wanted: impl FnMut(Mid),
+    ) -> (Control, Option<Estimate>) {
         let mut of_pictures = None;
-        own.control(&mut copy, now, |said| match said {
+        let concerns = self.outlet.control(datagram, now, |said| match said {
             Heard::Estimate { bps } => of_pictures = Some(bps),
-            said => heard(said),
+            Heard::KeyframeWanted { mid } => keyframe_wanted(mid),
+            Heard::Received { .. } => {}
         });
-        match (own.estimate_kbps(), of_pictures) {
+        let control = match concerns {
+            Some(Concerns::Sent) => Control::Taken,
+            Some(Concerns::Both) => Control::Shared,
+            None => return (Control::NotOurs, None),
+        };
+        let estimate = match (self.outlet.estimate_kbps(), of_pictures) {
             (Some(kbps), _) if self.estimate_kbps == Some(kbps) => None,
             // Where there are transport-wide numbers they say more.
-            (Some(kbps), _) => Some(Estimate::Path(self.remember_estimate(Bitrate::kbps(kbps.into())))),
-            (None, Some(bps)) => Some(Estimate::Pictures(self.remember_estimate(Bitrate::bps(bps)))),
-            (None, None) => None,
+            (Some(kbps), _) => Some(Estimate::Path(kbps)),
+            (None, bps) => bps.map(|bps| Estimate::Pictures(u32::try_from(bps / 1_000).unwrap_or(u32::MAX))),
+        };
+        if let Some(Estimate::Path(kbps) | Estimate::Pictures(kbps)) = estimate {
+            self.estimate_kbps = Some(kbps);
         }
+        (control, estimate)
     }
 
-    /// What goes out past the peer connection, and where to, once that is known.
+    /// When something is to be done about it though nothing happens.
+    pub(super) fn wake_at(&self) -> Instant {
+        self.outlet.wake_at().map_or(self.timeout, |at| at.min(self.timeout))
+    }
+
+    /// The way out, and where it leads to, once that is known.
     pub(super) fn way_out(&mut self) -> Option<(&mut ClientOutlet, (Protocol, SocketAddr))> {
-        let own = self.own.as_mut()?;
-        let path = own.path?;
-        Some((own, path))
-    }
-
-    /// What is to be done when something is sent to it.
-    pub(super) fn due_for_sending(&self) -> Due {
-        if self.own.is_some() { Due::Flush } else { Due::Poll }
+        let path = self.outlet.path?;
+        Some((&mut self.outlet, path))
     }
 
     /// Asks the client for a keyframe of one of its layers.
@@ -449,15 +433,9 @@ impl Client {
         })
     }
 
-    /// What the client's slots could use and what the next picture takes, for the estimator to look for; with a quarter
-    /// more, since a layer is only raised where there is room to spare.
-    pub(super) fn set_needs(&mut self, desired_kbps: u32, minimum_kbps: u32, now: Instant) -> Result<(), Panicked> {
-        if let Some(own) = &mut self.own {
-            own.needs(desired_kbps, minimum_kbps, now);
-            return Ok(());
-        }
-        let with_margin = |kbps: u32| Bitrate::kbps(u64::from(kbps) * 5 / 4);
-        self.guarded(|rtc| rtc.bwe().set_bitrate(with_margin(minimum_kbps), with_margin(desired_kbps)))
+    /// What the client's slots could use and what the next picture takes, for the estimator to look for.
+    pub(super) fn set_needs(&mut self, desired_kbps: u32, minimum_kbps: u32, now: Instant) {
+        self.outlet.needs(desired_kbps, minimum_kbps, now);
     }
 
     /// Begins to say goodbye on the media path (RTCP BYE, DTLS `close_notify`): what comes of it is to be polled.
@@ -497,9 +475,10 @@ impl Client {
 #[derive(Debug)]
 pub(super) struct OutboxFull;
 
-/// The estimator's starting point.
-pub(super) fn initial_estimate() -> Bitrate {
-    Bitrate::kbps(INITIAL_ESTIMATE_KBPS)
+/// The SSRCs that a session description names (RFC 5576 section 4.1).
+fn named_ssrcs(sdp: &str) -> Vec<Ssrc> {
+    let named = |line: &str| line.strip_prefix("a=ssrc:")?.split(' ').next()?.parse::<u32>().ok();
+    sdp.lines().filter_map(named).map(Ssrc::from).collect()
 }
 
 fn codec_of(codec: format::Codec) -> Option<Codec> {

@@ -28,14 +28,13 @@ use str0m::{
 };
 
 use super::{
-    client::{Client, Due, Panicked, Polled, Signalling},
+    client::{Client, Control, Due, Panicked, Polled, Signalling},
     counters::Counters,
     outlet::ClientOutlet,
 };
 use crate::core::{
     contained::contained,
     demux::{Demux, Destination, Stray},
-    egress::outlet::Heard,
     room::{ClientKey, Delivery, Effect, Estimate, Here, Room, StreamIds, TICK},
 };
 use isthmus_protocol::media::MediaPacket;
@@ -48,6 +47,9 @@ pub(super) const MEDIA_LOST: Duration = Duration::from_secs(8);
 pub(super) const MEDIA_MISSING: Duration = Duration::from_mins(1);
 /// A client without signalling by nature (WHIP, WHEP) is gone after this much silence.
 const MEDIA_ONLY_LOST: Duration = Duration::from_secs(15);
+
+/// How long packets of a picture wait for the rest of it, so that the kernel takes them in one call (UDP GSO).
+const GATHER: Duration = Duration::from_millis(1);
 
 /// How often a session that ends is polled at most.
 const MAX_LAST_WORDS: usize = 64;
@@ -96,10 +98,55 @@ pub(super) struct Settings {
     pub max_participants: usize,
     pub max_room: usize,
     pub seed: u64,
-    /// Whether media goes out past str0m.
-    pub own_egress: bool,
     /// A moment, and what it is in microseconds of Unix time.
     pub began: (Instant, u64),
+}
+
+/// Whom something is to be done about, in this round or soon.
+#[derive(Debug, Default)]
+struct Touched {
+    /// When the round is settled.
+    now: Vec<ClientKey>,
+    /// When the pictures of which they were sent a part are complete, or have been waited for long enough. Some have been
+    /// touched again since, ...
+    gathering: Vec<ClientKey>,
+    /// ... so many have not.
+    still_gathering: usize,
+}
+
+impl Touched {
+    fn add(&mut self, key: ClientKey, client: &mut Client, due: Due) {
+        let before = client.due;
+        client.due = before.max(due);
+        if before == Due::Nothing && client.due == Due::Gather {
+            self.gathering.push(key);
+            self.still_gathering += 1;
+        }
+        if before < Due::Flush && client.due >= Due::Flush {
+            self.now.push(key);
+            if before == Due::Gather {
+                self.no_longer_gathers();
+            }
+        }
+    }
+
+    fn no_longer_gathers(&mut self) {
+        self.still_gathering -= 1;
+        if self.still_gathering == 0 {
+            self.gathering.clear();
+        }
+    }
+
+    fn forget(&mut self, key: ClientKey, due: Due) {
+        match due {
+            Due::Nothing => {}
+            Due::Gather => {
+                self.gathering.retain(|touched| *touched != key);
+                self.no_longer_gathers();
+            }
+            Due::Flush | Due::Poll => self.now.retain(|touched| *touched != key),
+        }
+    }
 }
 
 pub(super) struct Engine {
@@ -115,12 +162,16 @@ pub(super) struct Engine {
     pub streams: StreamIds,
     pub counters: Counters,
     pub egress: Egress,
+    /// A datagram that is opened in place.
+    opened: Vec<u8>,
     pub random: StdRng,
     pub draining: Option<Instant>,
     /// What became of TCP connections since this was last taken.
     pub tcp_changes: Vec<TcpChange>,
-    touched: Vec<ClientKey>,
+    touched: Touched,
     touched_rooms: FxHashSet<RoomId>,
+    /// When the first of the packets came that have not gone out.
+    waiting_since: Option<Instant>,
     timers: BinaryHeap<Reverse<(Instant, ClientKey)>>,
     next_tick: Instant,
 }
@@ -138,20 +189,21 @@ impl Engine {
             streams: StreamIds::new(settings.index),
             counters,
             egress: Egress::default(),
+            opened: Vec::new(),
             random: StdRng::seed_from_u64(settings.seed),
             draining: None,
             tcp_changes: Vec::new(),
-            touched: Vec::new(),
+            touched: Touched::default(),
             touched_rooms: FxHashSet::default(),
+            waiting_since: None,
             timers: BinaryHeap::new(),
             next_tick: now,
             settings,
         }
     }
 
-    pub(super) fn peer_connection(&self, now: Instant) -> (str0m::Rtc, Option<ClientOutlet>) {
-        let Settings { candidates, own_egress, .. } = &self.settings;
-        super::negotiation::peer_connection(&self.certificate, candidates, *own_egress, now)
+    pub(super) fn peer_connection(&self, now: Instant) -> (str0m::Rtc, ClientOutlet) {
+        super::negotiation::peer_connection(&self.certificate, &self.settings.candidates, now)
     }
 
     /// A datagram came from `source`.
@@ -161,6 +213,9 @@ impl Engine {
             Ok(Destination::Media(client)) => (client, false, false),
             Err(stray) => return self.counters.dropped(stray_reason(stray)),
         };
+        if is_rtcp(bytes) && self.control(client, bytes, now) == Control::Taken {
+            return;
+        }
         let Some(destination) = self.local_address(protocol) else { return };
         let parsed = contained(|| Receive::new(protocol, source, destination, bytes)).and_then(Result::ok);
         let Some(receive) = parsed else { return self.counters.dropped("malformed") };
@@ -174,27 +229,29 @@ impl Engine {
             if let Some(state) = self.clients.get_mut(client.0) {
                 state.reached_at(protocol, source, nominates);
             }
-        } else if is_rtcp(bytes) {
-            self.control(client, bytes, now);
         }
         // At once: str0m holds one received packet at a time.
         self.poll(client, now);
     }
 
-    /// What a client says of what it is sent past its peer connection.
-    fn control(&mut self, key: ClientKey, bytes: &[u8], now: Instant) {
-        let past_it = |client: &&mut Client| client.due_for_sending() == Due::Flush;
-        let Some(client) = self.clients.get_mut(key.0).filter(past_it) else { return };
-        let mut heard = Vec::new();
-        if let Some(estimate) = client.control(bytes, now, |said| heard.push(said)) {
+    /// What a client says of what it is sent.
+    fn control(&mut self, key: ClientKey, bytes: &[u8], now: Instant) -> Control {
+        let Self { clients, opened, .. } = self;
+        let Some(client) = clients.get_mut(key.0) else { return Control::Taken };
+        opened.clear();
+        opened.extend_from_slice(bytes);
+        let mut wanted = Vec::new();
+        let (control, estimate) = client.control(opened, now, |mid| wanted.push(mid));
+        if control != Control::NotOurs {
+            self.touch(key, Due::Flush);
+        }
+        if let Some(estimate) = estimate {
             self.estimated(key, estimate, now);
         }
-        for said in heard {
-            if let Heard::KeyframeWanted { mid } = said {
-                self.in_room_of(key, |room| room.keyframe_wanted(key, mid, now));
-            }
+        for mid in wanted {
+            self.in_room_of(key, |room| room.keyframe_wanted(key, mid, now));
         }
-        self.touch(key);
+        control
     }
 
     /// If `source` has shown a valid STUN request of `client`, media is taken from it from now on. Whether it is.
@@ -242,11 +299,10 @@ impl Engine {
         }
     }
 
-    /// The client is polled when the round is settled.
-    pub(super) fn touch(&mut self, client: ClientKey) {
-        let Some(state) = self.clients.get_mut(client.0) else { return };
-        if std::mem::replace(&mut state.due, Due::Poll) == Due::Nothing {
-            self.touched.push(client);
+    /// Something is to be done about the client when the round is settled.
+    pub(super) fn touch(&mut self, key: ClientKey, due: Due) {
+        if let Some(client) = self.clients.get_mut(key.0) {
+            self.touched.add(key, client, due);
         }
     }
 
@@ -259,41 +315,67 @@ impl Engine {
 
     /// Wakes what is due at `now`.
     pub(super) fn wake(&mut self, now: Instant) {
-        while let Some(Reverse((at, client))) = self.timers.peek().copied() {
+        while let Some(Reverse((at, key))) = self.timers.peek().copied() {
             if at > now {
                 break;
             }
             self.timers.pop();
-            let Some(state) = self.clients.get_mut(client.0) else { continue };
-            if state.scheduled == Some(at) {
-                state.scheduled = None;
+            let Some(client) = self.clients.get_mut(key.0) else { continue };
+            if client.scheduled != Some(at) {
+                // Something earlier came between and has set another.
+                continue;
             }
-            self.touch(client);
+            client.scheduled = None;
+            let due = if client.timeout <= now { Due::Poll } else { Due::Flush };
+            self.touched.add(key, client, due);
+        }
+        if self.gathers_until().is_some_and(|until| until <= now) {
+            self.gathered();
         }
         if now >= self.next_tick {
             self.next_tick = now + TICK;
             let rooms: Vec<RoomId> = self.rooms.keys().cloned().collect();
             self.touched_rooms.extend(rooms);
             self.expire(now);
+            self.counters.publish();
         }
     }
 
     /// When [`Engine::wake`] is due next.
     pub(super) fn next_wake(&self) -> Instant {
-        self.timers.peek().map_or(self.next_tick, |Reverse((at, _))| (*at).min(self.next_tick))
+        let timer = self.timers.peek().map(|Reverse((at, _))| *at);
+        timer.into_iter().chain(self.gathers_until()).fold(self.next_tick, Instant::min)
+    }
+
+    fn gathers_until(&self) -> Option<Instant> {
+        self.waiting_since.map(|since| since + GATHER)
+    }
+
+    /// What was gathered goes out, complete or not.
+    fn gathered(&mut self) {
+        for key in std::mem::take(&mut self.touched.gathering) {
+            if let Some(client) = self.clients.get_mut(key.0).filter(|client| client.due == Due::Gather) {
+                self.touched.add(key, client, Due::Flush);
+            }
+        }
+    }
+
+    /// When the first of those packets came that have gone out in this round. To be asked once, at its end.
+    pub(super) fn took_since(&mut self) -> Option<Instant> {
+        if self.touched.still_gathering > 0 { None } else { self.waiting_since.take() }
     }
 
     /// Polls every client that was touched and carries out what rooms want, until nothing is left to do.
     pub(super) fn settle(&mut self, now: Instant) {
         loop {
-            while let Some(client) = self.touched.pop() {
+            while let Some(client) = self.touched.now.pop() {
                 self.drain(client, now);
             }
             let rooms: Vec<RoomId> = self.touched_rooms.drain().collect();
             for room in &rooms {
                 self.settle_room(room, now);
             }
-            if self.touched.is_empty() && self.touched_rooms.is_empty() {
+            if self.touched.now.is_empty() && self.touched_rooms.is_empty() {
                 break;
             }
         }
@@ -309,9 +391,20 @@ impl Engine {
             }
         }
         self.flush(key, now);
+        self.schedule(key);
     }
 
-    /// Sends what may go past the peer connection.
+    /// Sees to it that the client is woken in time.
+    fn schedule(&mut self, key: ClientKey) {
+        let Some(client) = self.clients.get_mut(key.0) else { return };
+        let at = client.wake_at();
+        if client.scheduled.is_none_or(|scheduled| at < scheduled) {
+            client.scheduled = Some(at);
+            self.timers.push(Reverse((at, key)));
+        }
+    }
+
+    /// Sends what may go.
     fn flush(&mut self, key: ClientKey, now: Instant) {
         let (began, unix_us) = self.settings.began;
         let unix_us = unix_us + now.saturating_duration_since(began).as_micros() as u64;
@@ -321,22 +414,18 @@ impl Engine {
         let Egress { bytes, datagrams } = egress;
         outlet.flush(now, unix_us, bytes, |length| datagrams.push(Outbound { protocol, destination, length }));
         counters.dropped_many("egress_full", outlet.take_dropped());
-        if let Some(at) = outlet.wake_at() {
-            self.remember_wake(key, at);
-        }
     }
 
     /// str0m's contract: after any change, poll until it names the time it wants to be woken.
     fn poll(&mut self, key: ClientKey, now: Instant) {
         while let Some(client) = self.clients.get_mut(key.0) {
             match client.poll(now) {
-                Ok(Polled::WaitUntil(at)) => return self.schedule(key, at),
+                Ok(Polled::WaitUntil(at)) => {
+                    client.timeout = at;
+                    return self.schedule(key);
+                }
                 Ok(Polled::Transmit(transmit)) => self.egress.push(&transmit),
                 Ok(Polled::Packet { mid, rid, packet }) => self.publish(key, (mid, rid), &packet, now),
-                Ok(Polled::KeyframeWanted { mid }) => {
-                    self.in_room_of(key, |room| room.keyframe_wanted(key, mid, now));
-                }
-                Ok(Polled::Estimate(estimate)) => self.estimated(key, estimate, now),
                 Ok(Polled::Connected) => {
                     self.counters.connected(now.saturating_duration_since(client.joined));
                     self.in_room_of(key, |room| room.connected(key, now));
@@ -350,20 +439,6 @@ impl Engine {
                 }
                 Err(Panicked) => return self.fault(key, now),
             }
-        }
-    }
-
-    fn schedule(&mut self, key: ClientKey, at: Instant) {
-        let Some(client) = self.clients.get_mut(key.0) else { return };
-        client.timeout = at;
-        self.remember_wake(key, at);
-    }
-
-    fn remember_wake(&mut self, key: ClientKey, at: Instant) {
-        let Some(client) = self.clients.get_mut(key.0) else { return };
-        if client.scheduled.is_none_or(|scheduled| at < scheduled) {
-            client.scheduled = Some(at);
-            self.timers.push(Reverse((at, key)));
         }
     }
 
@@ -389,36 +464,31 @@ impl Engine {
 
     fn publish(&mut self, key: ClientKey, (mid, rid): (Mid, Option<Rid>), packet: &MediaPacket, now: Instant) {
         self.counters.received(packet.payload.len());
+        self.waiting_since.get_or_insert(now);
         let Self { clients, rooms, links, counters, touched, .. } = self;
         let Some(id) = clients.get(key.0).map(|client| client.room.clone()) else { return };
         let Some(room) = rooms.get_mut(&id) else { return };
-        let mut faults = Vec::new();
-        let deliver =
-            |delivery: Delivery<'_>| forward(clients, links, counters, touched, &mut faults, packet, delivery);
+        let deliver = |delivery: Delivery<'_>| forward(clients, links, counters, touched, packet, delivery);
         let outcome = room.packet_from_client((key, mid, rid), packet, now, deliver);
         counters.forwarded(outcome);
-        self.after_forwarding(&id, faults, now);
+        self.after_forwarding(&id);
     }
 
     /// A packet that a peer relays, under a number that this shard chose.
     pub(super) fn relayed(&mut self, node: &NodeId, stream: u32, packet: &MediaPacket, now: Instant) {
         let Some(id) = self.streams.room(stream).cloned() else { return self.counters.dropped("unknown_stream") };
+        self.waiting_since.get_or_insert(now);
         let Self { clients, rooms, links, counters, touched, .. } = self;
         let Some(room) = rooms.get_mut(&id) else { return };
-        let mut faults = Vec::new();
-        let deliver =
-            |delivery: Delivery<'_>| forward(clients, links, counters, touched, &mut faults, packet, delivery);
+        let deliver = |delivery: Delivery<'_>| forward(clients, links, counters, touched, packet, delivery);
         let outcome = room.packet_from_peer(node, stream, packet, now, deliver);
         counters.forwarded(outcome);
-        self.after_forwarding(&id, faults, now);
+        self.after_forwarding(&id);
     }
 
-    fn after_forwarding(&mut self, room: &RoomId, faults: Vec<ClientKey>, now: Instant) {
+    fn after_forwarding(&mut self, room: &RoomId) {
         if self.rooms.get(room).is_some_and(Room::is_urgent) {
             self.touch_room(room);
-        }
-        for client in faults {
-            self.fault(client, now);
         }
     }
 
@@ -440,23 +510,18 @@ impl Engine {
             Effect::Signal { client, message } => self.tell(client, message, now),
             Effect::Peer { node, message } => self.tell_peer(&node, message),
             Effect::Keyframe { client, mid, rid } => {
-                let asked = self.clients.get_mut(client.0).map(|state| state.request_keyframe(mid, rid));
-                self.after(client, asked.as_ref(), now);
+                let Some(state) = self.clients.get_mut(client.0) else { return };
+                match state.request_keyframe(mid, rid) {
+                    Ok(()) => self.touch(client, Due::Poll),
+                    Err(Panicked) => self.fault(client, now),
+                }
             }
             Effect::Bandwidth { client, desired_kbps, minimum_kbps } => {
-                let state = self.clients.get_mut(client.0);
-                let asked = state.map(|state| state.set_needs(desired_kbps, minimum_kbps, now));
-                self.after(client, asked.as_ref(), now);
+                let Some(state) = self.clients.get_mut(client.0) else { return };
+                state.set_needs(desired_kbps, minimum_kbps, now);
+                self.touch(client, Due::Flush);
             }
             Effect::Ended { client, reason } => self.end(client, reason, now),
-        }
-    }
-
-    fn after(&mut self, client: ClientKey, result: Option<&Result<(), Panicked>>, now: Instant) {
-        match result {
-            Some(Ok(())) => self.touch(client),
-            Some(Err(Panicked)) => self.fault(client, now),
-            None => {}
         }
     }
 
@@ -504,9 +569,7 @@ impl Engine {
         }
         self.tcp_changes.extend(self.demux.addresses(key).iter().copied().map(TcpChange::Over));
         self.demux.remove(key);
-        if client.due != Due::Nothing {
-            self.touched.retain(|touched| *touched != key);
-        }
+        self.touched.forget(key, client.due);
         if self.by_participant.get(&client.participant) == Some(&key) {
             self.by_participant.remove(&client.participant);
         }
@@ -575,26 +638,20 @@ fn forward(
     clients: &mut Slab<Client>,
     links: &FxHashMap<NodeId, Link>,
     counters: &mut Counters,
-    touched: &mut Vec<ClientKey>,
-    faults: &mut Vec<ClientKey>,
+    touched: &mut Touched,
     packet: &MediaPacket,
     delivery: Delivery<'_>,
 ) {
     match delivery {
-        Delivery::Client { client, outgoing } => match clients.get_mut(client.0).map(|state| state.send(&outgoing)) {
-            Some(Ok(true)) => {
+        Delivery::Client { client, outgoing } => {
+            let Some(state) = clients.get_mut(client.0) else { return };
+            if state.send(&outgoing) {
                 counters.sent(packet.payload.len());
-                if let Some(state) = clients.get_mut(client.0) {
-                    let due = state.due.max(state.due_for_sending());
-                    if std::mem::replace(&mut state.due, due) == Due::Nothing {
-                        touched.push(client);
-                    }
-                }
+                touched.add(client, state, Due::for_sending(packet));
+            } else {
+                counters.dropped("not_sendable");
             }
-            Some(Ok(false)) => counters.dropped("not_sendable"),
-            Some(Err(Panicked)) => faults.push(client),
-            None => {}
-        },
+        }
         Delivery::Peer { node, stream } => {
             let sent = links.get(node).map(|link| link.media(stream, packet.clone()));
             if !matches!(sent, Some(Ok(()))) {

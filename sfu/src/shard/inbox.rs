@@ -100,7 +100,10 @@ impl Bell {
 impl Letters {
     /// Takes what has come: commands, then news, then media. Whether the shard goes on.
     pub(super) fn take(&mut self, mut handle: impl FnMut(Command) -> bool) -> bool {
-        self.bell.rung.store(false, Ordering::Release);
+        // Whoever puts a letter in rings after it.
+        if !self.bell.rung.swap(false, Ordering::AcqRel) {
+            return true;
+        }
         take_from(&mut self.commands, &self.bell, &mut handle)
             && take_from(&mut self.news, &self.bell, |event| handle(Command::Mesh(event)))
             && take_from(&mut self.media, &self.bell, |event| handle(Command::Mesh(event)))

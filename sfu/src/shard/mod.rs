@@ -44,10 +44,10 @@ pub(crate) use sessions::Command;
 
 use self::{
     counters::Counters,
-    engine::{Engine, Settings, TcpChange},
+    engine::{Egress, Engine, Settings, TcpChange},
     inbox::Letters,
     tcp::{Sent, Tcp},
-    udp::Udp,
+    udp::{Udp, runs},
 };
 use crate::{config::Config, core::room::Here, metrics::Metrics};
 
@@ -134,7 +134,6 @@ fn settings(index: u8, config: &Config, here: Here, address: SocketAddr, tcp: bo
         max_participants: config.max_participants.div_ceil(usize::from(config.shard_count())),
         max_room: config.max_room_participants,
         seed: seed(),
-        own_egress: config.own_egress,
         began: began(),
     })
 }
@@ -184,9 +183,11 @@ impl Runtime {
             self.engine.wake(now);
             self.engine.settle(now);
             self.send();
-            self.engine.counters.round_took(clock().saturating_duration_since(now));
-            self.engine.counters.publish();
+            if let Some(since) = self.engine.took_since() {
+                self.engine.counters.round_took(clock().saturating_duration_since(since));
+            }
             if !goes_on {
+                self.engine.counters.publish();
                 return Ok(());
             }
         }
@@ -234,28 +235,28 @@ impl Runtime {
     }
 
     fn send(&mut self) {
-        let egress = &mut self.engine.egress;
-        let mut offset = 0;
-        let (mut backlogged, mut unconnected) = (0, 0);
-        for outbound in egress.datagrams.drain(..) {
-            let bytes = &egress.bytes[offset..offset + outbound.length];
-            offset += outbound.length;
-            if outbound.protocol == Protocol::Udp {
-                self.udp.queue(outbound.destination, bytes);
+        let Self { engine, udp, tcp, .. } = self;
+        let Egress { bytes, datagrams } = &mut engine.egress;
+        let (mut unsent, mut backlogged, mut unconnected) = (0, 0, 0);
+        let mut rest = bytes.as_slice();
+        for run in runs(datagrams, udp.max_segments()) {
+            let Some((contents, behind)) = rest.split_at_checked(run.bytes) else { break };
+            rest = behind;
+            if run.first.protocol == Protocol::Udp {
+                let is_sent = udp.send(run.first.destination, contents, run.first.length);
+                unsent += if is_sent { 0 } else { run.datagrams as u64 };
                 continue;
             }
-            match self.tcp.as_mut().map_or(Sent::NoConnection, |tcp| tcp.send(outbound.destination, bytes)) {
+            match tcp.as_mut().map_or(Sent::NoConnection, |tcp| tcp.send(run.first.destination, contents)) {
                 Sent::Queued => {}
                 Sent::Backlogged => backlogged += 1,
                 Sent::NoConnection => unconnected += 1,
             }
         }
-        egress.bytes.clear();
-        let dropped = self.udp.flush().dropped;
-        for (reason, count) in [("socket_full", dropped), ("tcp_backlog", backlogged), ("tcp_closed", unconnected)] {
-            if count > 0 {
-                self.engine.counters.dropped_many(reason, count);
-            }
+        bytes.clear();
+        datagrams.clear();
+        for (reason, count) in [("socket_full", unsent), ("tcp_backlog", backlogged), ("tcp_closed", unconnected)] {
+            engine.counters.dropped_many(reason, count);
         }
     }
 }

@@ -15,7 +15,7 @@ use str0m::{
 };
 
 use super::{
-    client::{Client, Panicked, initial_estimate},
+    client::{Client, Panicked},
     outlet::ClientOutlet,
 };
 use crate::core::{
@@ -53,14 +53,8 @@ pub(super) struct Negotiated {
     pub slots: Vec<SlotOffer>,
 }
 
-/// A peer connection ready for a client's offer, reachable at `candidates`.
-/// With `own_egress` media goes out past it, and it is not to look for what the path carries.
-pub(super) fn peer_connection(
-    certificate: &DtlsCert,
-    candidates: &[Candidate],
-    own_egress: bool,
-    now: Instant,
-) -> (Rtc, Option<ClientOutlet>) {
+/// A peer connection ready for a client's offer, reachable at `candidates`, and the outlet for what goes out past it.
+pub(super) fn peer_connection(certificate: &DtlsCert, candidates: &[Candidate], now: Instant) -> (Rtc, ClientOutlet) {
     let mut config = RtcConfig::new()
         .set_dtls_cert(certificate.clone())
         // DTLS 1.2 is what negotiates AES-GCM with browsers, the suite the hardware does fastest.
@@ -68,7 +62,6 @@ pub(super) fn peer_connection(
         .set_ice_lite(true)
         .set_rtp_mode(true)
         .set_stats_interval(None)
-        .enable_bwe((!own_egress).then(initial_estimate))
         .clear_codecs()
         .enable_opus(true, true)
         .enable_pcmu(true, false)
@@ -77,16 +70,11 @@ pub(super) fn peer_connection(
         .enable_vp9(true)
         .enable_av1(true);
     add_h264(config.codec_config());
-    let (mut rtc, outlet) = if own_egress {
-        let (rtc, tap) = tapped(config, now);
-        (rtc, Some(ClientOutlet::new(tap)))
-    } else {
-        (config.build(now), None)
-    };
+    let (mut rtc, tap) = tapped(config, now);
     for candidate in candidates {
         rtc.add_local_candidate(candidate.clone());
     }
-    (rtc, outlet)
+    (rtc, ClientOutlet::new(tap))
 }
 
 /// One profile alone, so that whoever publishes H.264 is understood by whoever takes it: constrained baseline,
@@ -96,7 +84,7 @@ fn add_h264(codecs: &mut CodecConfig) {
     codecs.add_h264(Pt::from(125), Some(Pt::from(107)), true, CONSTRAINED_BASELINE);
 }
 
-/// Accepts `sdp` for `client`. `random` gives each new slot its first number and, past the peer connection, its SSRCs.
+/// Accepts `sdp` for `client`. `random` gives each new slot its first number and its SSRCs.
 pub(super) fn accept(
     client: &mut Client,
     sdp: &str,
@@ -125,7 +113,7 @@ pub(super) fn accept(
     if !tracks.is_empty() && !client.grants.publish {
         return Err(Refused { code: Code::Forbidden, detail: "the token does not allow to publish".into() });
     }
-    let answer = client.own_answer(answer.to_sdp_string(), &slots, random, now);
+    let answer = client.own_answer(&answer.to_sdp_string(), &slots, random, now)?;
     let answer = pair_first_slots(&answer, &slots);
     Ok(Negotiated { answer, tracks, slots })
 }

@@ -1,14 +1,14 @@
-//! A client's own way out: the egress core, and what it needs of the peer connection beside it.
+//! A client's way out: the egress core, and what it needs of the peer connection beside it.
 
 use std::{net::SocketAddr, time::Instant};
 
-use rustc_hash::FxHashMap;
 use str0m::{media::Mid, net::Protocol};
 
 use crate::core::{
     egress::{
         keys::Role,
         outlet::{ExtensionIds, Heard, Line, Outlet, Packet, Unsent},
+        reports::Concerns,
         tap::Tap,
     },
     room::SlotOffer,
@@ -21,9 +21,6 @@ const NAME: &str = "isthmus";
 pub(super) struct ClientOutlet {
     tap: Tap,
     role: Role,
-    /// The SSRCs that the client is told, by those that the peer connection would use: a number sealed under one SSRC by both
-    /// would give the key away.
-    ssrcs: FxHashMap<u32, u32>,
     lines: Vec<Line>,
     /// Once the keys are there.
     outlet: Option<Outlet>,
@@ -33,7 +30,7 @@ pub(super) struct ClientOutlet {
 
 impl ClientOutlet {
     pub(super) fn new(tap: Tap) -> Self {
-        Self { tap, role: Role::Server, ssrcs: FxHashMap::default(), lines: Vec::new(), outlet: None, path: None }
+        Self { tap, role: Role::Server, lines: Vec::new(), outlet: None, path: None }
     }
 
     /// The answer with our SSRCs, which `fresh` makes; what is sent on the slots' m-lines goes under them from now on.
@@ -48,19 +45,34 @@ impl ClientOutlet {
         // RFC 8842 section 5.3: who is active is the DTLS client.
         let is_active = answer.lines().any(|line| line == "a=setup:active");
         self.role = if is_active { Role::Client } else { Role::Server };
-        let answer = renumbered(answer, |theirs| *self.ssrcs.entry(theirs).or_insert_with(&mut fresh));
-        for (mid, ssrc, repair_ssrc) in streams(&answer) {
-            if !slots.iter().any(|slot| *slot.mid == *mid) || self.lines.iter().any(|line| *line.mid == *mid) {
-                continue;
-            }
-            let mid = Mid::from(mid);
-            let line = Line { mid, ssrc, repair_ssrc, ids: extensions(mid) };
-            self.lines.push(line);
-            if let Some(outlet) = &mut self.outlet {
-                outlet.open(line, now);
-            }
+        let with_ours = |section: &str| {
+            let slot = value(section, "a=mid:").and_then(|mid| slots.iter().find(|slot| *slot.mid == *mid));
+            let Some(slot) = slot else { return section.to_owned() };
+            let has_repair = value(section, "a=ssrc-group:FID ").is_some();
+            let line = self.line(slot.mid, has_repair, &extensions, &mut fresh, now);
+            with_ssrcs(section, line)
+        };
+        sections(answer).map(with_ours).collect()
+    }
+
+    /// The m-line as it was opened, or is now: it keeps its SSRCs for good.
+    fn line(
+        &mut self,
+        mid: Mid,
+        has_repair: bool,
+        extensions: impl Fn(Mid) -> ExtensionIds,
+        mut fresh: impl FnMut() -> u32,
+        now: Instant,
+    ) -> Line {
+        if let Some(line) = self.lines.iter().find(|line| line.mid == mid) {
+            return *line;
         }
-        answer
+        let line = Line { mid, ssrc: fresh(), repair_ssrc: has_repair.then(&mut fresh), ids: extensions(mid) };
+        self.lines.push(line);
+        if let Some(outlet) = &mut self.outlet {
+            outlet.open(line, now);
+        }
+        line
     }
 
     /// The peer connection stands: the keys are there. Whether they are of a kind that is known.
@@ -79,12 +91,9 @@ impl ClientOutlet {
         self.outlet.as_mut().ok_or(Unsent::UnknownLine)?.send(mid, packet)
     }
 
-    /// An RTCP datagram; opens it in place.
-    pub(super) fn control(&mut self, datagram: &mut [u8], now: Instant, heard: impl FnMut(Heard)) {
-        if let Some(outlet) = &mut self.outlet {
-            // What is not authentic is the peer connection's to refuse.
-            outlet.control(datagram, now, heard);
-        }
+    /// An RTCP datagram; see [`Outlet::control`].
+    pub(super) fn control(&mut self, datagram: &mut [u8], now: Instant, heard: impl FnMut(Heard)) -> Option<Concerns> {
+        self.outlet.as_mut()?.control(datagram, now, heard)
     }
 
     pub(super) fn estimate_kbps(&self) -> Option<u32> {
@@ -121,53 +130,62 @@ const fn other(role: Role) -> Role {
     }
 }
 
-/// The session description with other SSRCs (RFC 5576 sections 4.1 and 4.2).
-fn renumbered(sdp: &str, mut of: impl FnMut(u32) -> u32) -> String {
-    let mut number = |text: &str| text.parse().map_or_else(|_| text.to_owned(), |ssrc| of(ssrc).to_string());
-    let mut line = |line: &str| {
-        if let Some(rest) = line.strip_prefix("a=ssrc:") {
-            let (ssrc, attribute) = rest.split_once(' ').unwrap_or((rest, ""));
-            return format!("a=ssrc:{} {attribute}\r\n", number(ssrc));
-        }
-        if let Some((group, ssrcs)) = line.strip_prefix("a=ssrc-group:").and_then(|rest| rest.split_once(' ')) {
-            let ssrcs: Vec<String> = ssrcs.split_whitespace().map(&mut number).collect();
-            return format!("a=ssrc-group:{group} {}\r\n", ssrcs.join(" "));
-        }
-        format!("{line}\r\n")
-    };
-    sdp.lines().map(&mut line).collect()
+/// What stands before the first m-line, and each m-line with its attributes.
+fn sections(sdp: &str) -> impl Iterator<Item = &str> {
+    let begins = sdp.match_indices("\nm=").map(|(at, _)| at + 1);
+    let ends = begins.clone().chain([sdp.len()]);
+    [0].into_iter().chain(begins).zip(ends).map(|(begin, end)| &sdp[begin..end])
 }
 
-/// Each m-line that names an SSRC: its mid, the stream's SSRC and that of its repair.
-fn streams(sdp: &str) -> Vec<(&str, u32, Option<u32>)> {
-    let mut found = Vec::new();
-    for section in sdp.split("\nm=").skip(1) {
-        let value = |prefix: &str| section.lines().find_map(|line| line.trim_end().strip_prefix(prefix));
-        let first = value("a=ssrc:").and_then(|rest| rest.split(' ').next()?.parse().ok());
-        let pair = value("a=ssrc-group:FID ").and_then(|rest| {
-            let (media, repair) = rest.split_once(' ')?;
-            Some((media.parse().ok()?, repair.parse().ok()?))
-        });
-        let ssrcs = pair.map(|(media, repair)| (media, Some(repair))).or(first.map(|ssrc| (ssrc, None)));
-        if let Some((mid, (ssrc, repair))) = value("a=mid:").zip(ssrcs) {
-            found.push((mid, ssrc, repair));
-        }
-    }
-    found
+/// What follows the `prefix` of a line.
+fn value<'a>(section: &'a str, prefix: &str) -> Option<&'a str> {
+    section.lines().find_map(|line| line.strip_prefix(prefix))
+}
+
+/// An m-line that names these SSRCs and no others (RFC 5576 sections 4.1 and 4.2).
+fn with_ssrcs(section: &str, line: Line) -> String {
+    let is_kept = |line: &&str| !line.starts_with("a=ssrc:") && !line.starts_with("a=ssrc-group:");
+    let kept = section.lines().filter(is_kept).map(str::to_owned);
+    let group = line.repair_ssrc.map(|repair| format!("a=ssrc-group:FID {} {repair}", line.ssrc));
+    let ssrcs = [Some(line.ssrc), line.repair_ssrc].into_iter().flatten();
+    let named = ssrcs.map(|ssrc| format!("a=ssrc:{ssrc} cname:{NAME}"));
+    kept.chain(group).chain(named).map(|line| line + "\r\n").collect()
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the origin of the tests' virtual clock")]
 mod tests {
+    use isthmus_protocol::signal::Kind;
+
     use super::*;
 
-    const SDP: &str = "v=0\r\nm=audio 9 x 111\r\na=mid:a\r\na=ssrc:7 cname:x\r\nm=video 9 x 96\r\na=mid:v\r\n\
-                       a=ssrc-group:FID 8 9\r\na=ssrc:8 cname:x\r\na=ssrc:9 cname:x\r\nm=video 9 x 96\r\na=mid:w\r\n";
+    const ANSWER: &str = "v=0\r\na=setup:passive\r\nm=audio 9 x 111\r\na=mid:a\r\na=ssrc:7 cname:x\r\na=sendonly\r\n\
+                          m=video 9 x 96\r\na=mid:v\r\na=ssrc:8 cname:x\r\na=ssrc:9 cname:x\r\n\
+                          a=ssrc-group:FID 8 9\r\nm=video 9 x 96\r\na=mid:w\r\na=recvonly\r\n";
+
+    fn slot(mid: &str, kind: Kind) -> SlotOffer {
+        SlotOffer { mid: Mid::from(mid), kind, codecs: Vec::new(), first_sequence: 0 }
+    }
 
     #[test]
-    fn an_answer_is_told_with_other_numbers_and_read_again() {
-        assert_eq!(streams(SDP), [("a", 7, None), ("v", 8, Some(9))]);
-        let other = renumbered(SDP, |ssrc| ssrc + 100);
-        assert_eq!(streams(&other), [("a", 107, None), ("v", 108, Some(109))]);
-        assert_eq!(other.replace("107", "7").replace("108", "8").replace("109", "9"), SDP, "nothing else changes");
+    fn an_answer_names_our_numbers_and_goes_on_naming_them() {
+        let mut outlet = ClientOutlet::new(Tap::default());
+        let mut next = 100;
+        let slots = [slot("a", Kind::Audio), slot("v", Kind::Video)];
+        let mut answer = |sdp: &str| {
+            let fresh = || {
+                next += 1;
+                next
+            };
+            outlet.answer(sdp, &slots, |_| ExtensionIds::default(), fresh, Instant::now())
+        };
+        let told = answer(ANSWER);
+        let expected = "v=0\r\na=setup:passive\r\nm=audio 9 x 111\r\na=mid:a\r\na=sendonly\r\na=ssrc:101 cname:isthmus\r\n\
+                        m=video 9 x 96\r\na=mid:v\r\na=ssrc-group:FID 102 103\r\na=ssrc:102 cname:isthmus\r\n\
+                        a=ssrc:103 cname:isthmus\r\nm=video 9 x 96\r\na=mid:w\r\na=recvonly\r\n";
+        assert_eq!(told, expected);
+        let again = answer(&ANSWER.replace("8", "18").replace("9", "19"));
+        assert!(again.contains("a=ssrc-group:FID 102 103\r\n"), "{again}");
+        assert_eq!(again.matches("a=ssrc:").count(), 3);
     }
 }

@@ -15,7 +15,7 @@ use str0m::{Candidate, media::Mid};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    client::{Client, Identity, Signalling},
+    client::{Client, Due, Identity, Signalling},
     engine::Engine,
     negotiation::{self, Refused},
 };
@@ -125,15 +125,15 @@ impl Engine {
             replaces,
         };
         let room = who.room.clone();
-        let (rtc, own) = self.peer_connection(now);
+        let connection = self.peer_connection(now);
         let signalling = Signalling::Attached { attachment, outbox: outbox.clone() };
-        let client = ClientKey(self.clients.insert(Client::new(who, rtc, own, signalling, now)));
+        let client = ClientKey(self.clients.insert(Client::new(who, connection, signalling, now)));
         self.by_participant.insert(joining.participant.clone(), client);
         let fragment = self.clients[client.0].credentials().ufrag;
         self.demux.set_user_fragment(client, &fragment);
         self.room_for(&room).join(client, joining);
         self.touch_room(&room);
-        self.touch(client);
+        self.touch(client, Due::Poll);
         self.counters.joined();
         Ok(())
     }
@@ -266,7 +266,7 @@ impl Engine {
             room.set_tracks(key, &negotiated.tracks);
             room.set_slots(key, &negotiated.slots);
         });
-        self.touch(key);
+        self.touch(key, Due::Poll);
         Ok(())
     }
 

@@ -7,6 +7,9 @@ use std::{
 
 use mio::net::UdpSocket;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use str0m::net::Protocol;
+
+use super::engine::Outbound;
 
 /// The largest datagram taken. WebRTC keeps under 1,500; larger ones are cut and fail their integrity check.
 const MAX_DATAGRAM_BYTES: usize = 2_048;
@@ -18,23 +21,7 @@ const MAX_RUN_BYTES: usize = 60_000;
 pub(super) struct Udp {
     pub socket: UdpSocket,
     state: UdpSocketState,
-    buffers: Vec<Vec<u8>>,
-    outgoing: Outgoing,
-}
-
-/// Datagrams that wait for the end of the round.
-#[derive(Default)]
-struct Outgoing {
-    bytes: Vec<u8>,
-    datagrams: Vec<(SocketAddr, usize)>,
-}
-
-/// What a flush did.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Flushed {
-    pub datagrams: u64,
-    /// Datagrams that the kernel did not take: its buffer was full, or the address cannot be reached.
-    pub dropped: u64,
+    buffers: [Vec<u8>; BATCH_SIZE],
 }
 
 impl Udp {
@@ -45,14 +32,14 @@ impl Udp {
         let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER_BYTES);
         let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER_BYTES);
         let room = MAX_DATAGRAM_BYTES * state.gro_segments();
-        let buffers = (0..BATCH_SIZE).map(|_| vec![0; room]).collect();
-        Ok(Self { socket, state, buffers, outgoing: Outgoing::default() })
+        let buffers = std::array::from_fn(|_| vec![0; room]);
+        Ok(Self { socket, state, buffers })
     }
 
     /// Reads one batch and hands out its datagrams. Whether there may be more.
     pub(super) fn receive(&mut self, mut handle: impl FnMut(SocketAddr, &[u8])) -> io::Result<bool> {
         let mut metas = [RecvMeta::default(); BATCH_SIZE];
-        let mut slices: Vec<IoSliceMut<'_>> = self.buffers.iter_mut().map(|b| IoSliceMut::new(b)).collect();
+        let mut slices = self.buffers.each_mut().map(|buffer| IoSliceMut::new(buffer));
         let count = match self.state.recv(UdpSockRef::from(&self.socket), &mut slices, &mut metas) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
@@ -63,87 +50,109 @@ impl Udp {
                 handle(meta.addr, datagram);
             }
         }
-        Ok(true)
+        // Fewer than there was room for were all there were; of any that come now the poll tells.
+        Ok(count == BATCH_SIZE)
     }
 
-    /// Queues a datagram for the end of the round.
-    pub(super) fn queue(&mut self, destination: SocketAddr, datagram: &[u8]) {
-        self.outgoing.bytes.extend_from_slice(datagram);
-        self.outgoing.datagrams.push((destination, datagram.len()));
+    /// How many datagrams can go in one call.
+    pub(super) fn max_segments(&self) -> usize {
+        self.state.max_gso_segments().max(1)
     }
 
-    /// Sends what was queued: datagrams in a row to one address that are equally long (but for the last, which may be
-    /// shorter) in one call.
-    pub(super) fn flush(&mut self) -> Flushed {
-        let mut flushed = Flushed::default();
-        let max_segments = self.state.max_gso_segments().max(1);
-        let (mut at, mut offset) = (0, 0);
-        while let Some(&(destination, length)) = self.outgoing.datagrams.get(at) {
-            let count = run_length(&self.outgoing.datagrams[at..], max_segments);
-            let total: usize = self.outgoing.datagrams[at..at + count].iter().map(|(_, length)| length).sum();
-            let contents = &self.outgoing.bytes[offset..offset + total];
-            let segment_size = (count > 1).then_some(length);
-            let transmit = Transmit { destination, ecn: None, contents, segment_size, src_ip: None };
-            match self.state.try_send(UdpSockRef::from(&self.socket), &transmit) {
-                Ok(()) => flushed.datagrams += count as u64,
-                Err(_) => flushed.dropped += count as u64,
-            }
-            at += count;
-            offset += total;
-        }
-        self.outgoing.bytes.clear();
-        self.outgoing.datagrams.clear();
-        flushed
+    /// Sends datagrams of `length` bytes, of which the last may be shorter, that stand one behind the other, in one call.
+    /// False if the kernel did not take them: its buffer was full, or the address cannot be reached.
+    pub(super) fn send(&self, destination: SocketAddr, contents: &[u8], length: usize) -> bool {
+        let segment_size = (contents.len() > length).then_some(length);
+        let transmit = Transmit { destination, ecn: None, contents, segment_size, src_ip: None };
+        self.state.try_send(UdpSockRef::from(&self.socket), &transmit).is_ok()
     }
 }
 
-/// How many of the first datagrams can go in one call.
-fn run_length(datagrams: &[(SocketAddr, usize)], max_segments: usize) -> usize {
-    let Some(&(destination, length)) = datagrams.first() else { return 0 };
-    let limit = max_segments.min(MAX_RUN_BYTES / length.max(1)).max(1);
-    let mut count = 1;
-    for &(to, next) in datagrams.iter().take(limit).skip(1) {
-        if to != destination || next > length {
+/// Datagrams in a row that go in one call: to one address by UDP and equally long, but for the last, which may be shorter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Run {
+    pub first: Outbound,
+    pub datagrams: usize,
+    pub bytes: usize,
+}
+
+/// All datagrams, in order.
+pub(super) fn runs(datagrams: &[Outbound], max_segments: usize) -> impl Iterator<Item = Run> {
+    let mut rest = datagrams;
+    std::iter::from_fn(move || {
+        let run = next_run(rest, max_segments)?;
+        rest = &rest[run.datagrams..];
+        Some(run)
+    })
+}
+
+fn next_run(datagrams: &[Outbound], max_segments: usize) -> Option<Run> {
+    let (&first, following) = datagrams.split_first()?;
+    let most = if first.protocol == Protocol::Udp { max_segments.min(MAX_RUN_BYTES / first.length.max(1)) } else { 1 };
+    let mut run = Run { first, datagrams: 1, bytes: first.length };
+    let mut last = first;
+    for &next in following.iter().take(most.saturating_sub(1)) {
+        let is_alike = next.destination == first.destination && next.protocol == first.protocol;
+        if !is_alike || last.length < first.length || next.length > first.length {
             break;
         }
-        count += 1;
-        if next < length {
-            break;
-        }
+        run.datagrams += 1;
+        run.bytes += next.length;
+        last = next;
     }
-    count
+    Some(run)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn runs_end_where_the_address_or_the_length_changes() {
-        let (a, b) = (SocketAddr::from(([127, 0, 0, 1], 1)), SocketAddr::from(([127, 0, 0, 1], 2)));
-        assert_eq!(run_length(&[(a, 100), (a, 100), (a, 60), (a, 60)], 64), 3, "the last may be shorter");
-        assert_eq!(run_length(&[(a, 100), (a, 120)], 64), 1, "not longer");
-        assert_eq!(run_length(&[(a, 100), (b, 100)], 64), 1);
-        assert_eq!(run_length(&[(a, 100), (a, 100), (a, 100)], 2), 2);
-        assert_eq!(run_length(&[], 64), 0);
+    fn datagrams(to: &[(u16, usize)]) -> Vec<Outbound> {
+        let outbound = |&(port, length): &(u16, usize)| {
+            let destination = SocketAddr::from(([127, 0, 0, 1], port));
+            Outbound { protocol: Protocol::Udp, destination, length }
+        };
+        to.iter().map(outbound).collect()
+    }
+
+    fn lengths(datagrams: &[Outbound], max_segments: usize) -> Vec<usize> {
+        runs(datagrams, max_segments).map(|run| run.datagrams).collect()
     }
 
     #[test]
-    fn what_is_flushed_arrives_as_it_was_queued() -> io::Result<()> {
-        let mut sender = Udp::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    fn runs_end_where_the_address_or_the_length_changes() {
+        let shorter = datagrams(&[(1, 100), (1, 100), (1, 60), (1, 60)]);
+        assert_eq!(lengths(&shorter, 64), [3, 1], "the last may be shorter");
+        assert_eq!(lengths(&datagrams(&[(1, 100), (1, 120)]), 64), [1, 1], "not longer");
+        assert_eq!(lengths(&datagrams(&[(1, 100), (2, 100)]), 64), [1, 1]);
+        assert_eq!(lengths(&datagrams(&[(1, 100), (1, 100), (1, 100)]), 2), [2, 1]);
+        assert_eq!(lengths(&[], 64), [0; 0]);
+        let by_tcp: Vec<_> = datagrams(&[(1, 100), (1, 100)]).into_iter().map(over_tcp).collect();
+        assert_eq!(lengths(&by_tcp, 64), [1, 1], "TCP frames each");
+    }
+
+    fn over_tcp(outbound: Outbound) -> Outbound {
+        Outbound { protocol: Protocol::Tcp, ..outbound }
+    }
+
+    #[test]
+    fn what_is_sent_arrives_as_it_was_written() -> io::Result<()> {
+        let sender = Udp::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
         let receiver = std::net::UdpSocket::bind("127.0.0.1:0")?;
         receiver.set_read_timeout(Some(std::time::Duration::from_secs(5)))?;
-        let to = receiver.local_addr()?;
-        let datagrams: Vec<Vec<u8>> =
-            [1200, 1200, 1200, 800, 90, 90].iter().zip(0u8..).map(|(n, i)| vec![i; *n]).collect();
-        for datagram in &datagrams {
-            sender.queue(to, datagram);
+        let port = receiver.local_addr()?.port();
+        let sizes = [1200, 1200, 1200, 800, 90, 90];
+        let outbound = datagrams(&sizes.map(|length| (port, length)));
+        let bytes: Vec<u8> = sizes.iter().zip(0u8..).flat_map(|(length, fill)| vec![fill; *length]).collect();
+        let mut at = 0;
+        for run in runs(&outbound, sender.max_segments()) {
+            assert!(sender.send(run.first.destination, &bytes[at..at + run.bytes], run.first.length));
+            at += run.bytes;
         }
-        assert_eq!(sender.flush(), Flushed { datagrams: 6, dropped: 0 });
         let mut buffer = [0; 2000];
-        for expected in &datagrams {
+        for (expected, fill) in sizes.into_iter().zip(0u8..) {
             let length = receiver.recv(&mut buffer)?;
-            assert_eq!(&buffer[..length], &expected[..]);
+            assert_eq!(&buffer[..length], vec![fill; expected]);
         }
         Ok(())
     }

@@ -8,6 +8,8 @@ use aws_lc_rs::{
     constant_time::verify_slices_are_equal,
 };
 
+use rustc_hash::FxHashMap;
+
 use super::{
     keys::{MasterKey, Traffic},
     seal::{Cipher, CounterMode, ENCRYPTED, GCM_TAG_BYTES, RTCP_CLEAR_BYTES, SHA1_TAG_BYTES, Unsealed, rtcp_nonce},
@@ -17,11 +19,14 @@ use super::{
 const WORD_BYTES: usize = 4;
 /// How far behind the newest a packet may come.
 const WINDOW: u32 = 64;
+/// The most SSRCs that one client may report under: browsers take one for each m-line.
+const MAX_SENDERS: usize = 256;
 
 /// Opens the RTCP packets of one client.
 pub struct Opener {
     cipher: Cipher,
-    seen: Seen,
+    /// Each SSRC counts its packets by itself (RFC 3711 section 3.2.3: the context of a packet is that of its SSRC).
+    seen: FxHashMap<u32, Seen>,
 }
 
 /// Says nothing of the keys.
@@ -31,7 +36,7 @@ impl fmt::Debug for Opener {
     }
 }
 
-/// Which packets have come: a bit for each of the last 64 (RFC 3711 section 3.3.2).
+/// Which packets of one SSRC have come: a bit for each of the last 64 (RFC 3711 section 3.3.2).
 #[derive(Debug, Default, Clone, Copy)]
 struct Seen {
     /// One more than the newest index.
@@ -47,17 +52,21 @@ impl Opener {
     /// The crypto library took the key for unusable.
     pub fn new(master: &MasterKey) -> Result<Self, Unsealed> {
         let cipher = Cipher::new(master.profile(), &master.session_keys(Traffic::Rtcp)?)?;
-        Ok(Self { cipher, seen: Seen::default() })
+        Ok(Self { cipher, seen: FxHashMap::default() })
     }
 
     /// Opens an SRTCP packet in place: the compound packet that it was. None if it is not authentic, not encrypted, or has
-    /// come before.
+    /// come before; nor where it is of one SSRC too many.
     pub fn open_rtcp<'p>(&mut self, packet: &'p mut [u8]) -> Option<&'p [u8]> {
         let (length, index) = match &self.cipher {
             Cipher::Gcm { key, salt } => open_gcm(key, *salt, packet)?,
             Cipher::CounterMode(cipher) => open_counter_mode(cipher, packet)?,
         };
-        self.seen.take(index)?;
+        let sender = sender_of(packet)?;
+        if self.seen.len() >= MAX_SENDERS && !self.seen.contains_key(&sender) {
+            return None;
+        }
+        self.seen.entry(sender).or_default().take(index)?;
         packet.get(..length)
     }
 }
@@ -152,6 +161,20 @@ mod tests {
             }
             assert_eq!(opener.open_rtcp(&mut late.clone()), Some(&packet[..]), "{profile:?}: late, but new");
         }
+    }
+
+    #[test]
+    fn each_ssrc_counts_by_itself_up_to_a_bound() {
+        let (_, mut opener) = pair(Profile::AeadAes256Gcm);
+        let packet = |sender: u32| [&[0x80, 201, 0, 1], &sender.to_be_bytes()[..], &[0; 4]].concat();
+        let mut open_from = |sender: u32| {
+            // Firefox begins anew for each of its m-lines.
+            let (mut sealer, _) = pair(Profile::AeadAes256Gcm);
+            opener.open_rtcp(&mut sealed(&mut sealer, &packet(sender))).is_some()
+        };
+        let most = MAX_SENDERS as u32;
+        assert_eq!((0..most + 5).filter(|sender| open_from(*sender)).count(), MAX_SENDERS);
+        assert!(!open_from(0), "it has come before");
     }
 
     proptest! {

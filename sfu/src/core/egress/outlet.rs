@@ -19,7 +19,7 @@ use super::{
     keys::MasterKey,
     numbers::{PacketNumber, StreamNumbers, Streams},
     open::Opener,
-    reports::{self, Reception, Report},
+    reports::{self, Concerns, Reception, Report},
     seal::{Sealer, Unsealed},
     sender_report::{self, NtpTime, Sent},
 };
@@ -408,10 +408,10 @@ impl Outlet {
         header.write(number, out)
     }
 
-    /// An RTCP datagram of the client's. False if it is not authentic. Opens it in place.
-    pub fn control(&mut self, datagram: &mut [u8], now: Instant, mut heard: impl FnMut(Heard)) -> bool {
-        let Some(packet) = self.opener.open_rtcp(datagram) else { return false };
-        reports::read(packet, |report| match report {
+    /// An RTCP datagram of the client's, opened in place. What it speaks of; none if it is not authentic.
+    pub fn control(&mut self, datagram: &mut [u8], now: Instant, mut heard: impl FnMut(Heard)) -> Option<Concerns> {
+        let packet = self.opener.open_rtcp(datagram)?;
+        let concerns = reports::read(packet, |report| match report {
             Report::Missing { ssrc, packets } => {
                 for sequence in packets.iter() {
                     self.repair(ssrc, sequence, now);
@@ -436,7 +436,7 @@ impl Outlet {
             }
             Report::Estimate { bps } => heard(Heard::Estimate { bps }),
         });
-        true
+        Some(concerns)
     }
 
     fn repair(&mut self, ssrc: u32, sequence: u16, now: Instant) {

@@ -3,6 +3,7 @@
 /// Packet types (RFC 3550 section 12.1, RFC 4585 section 6.1).
 const SENDER_REPORT: u8 = 200;
 const RECEIVER_REPORT: u8 = 201;
+const SOURCE_DESCRIPTION: u8 = 202;
 const TRANSPORT_FEEDBACK: u8 = 205;
 const PAYLOAD_FEEDBACK: u8 = 206;
 /// Formats of transport feedback: RFC 4585 section 6.2.1, draft-holmer-rmcat-transport-wide-cc-extensions-01 section 3.1.
@@ -47,6 +48,15 @@ pub enum Report<'a> {
     },
 }
 
+/// What a compound packet speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Concerns {
+    /// Of what the client is sent alone.
+    Sent,
+    /// Also of what it sends, or of its leaving, or of what is not known here.
+    Both,
+}
+
 /// A report block (RFC 3550 section 6.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reception {
@@ -82,11 +92,16 @@ impl<'a> Missing<'a> {
 
 /// Reads a compound packet and calls `tell` for everything in it that is said of what the client is sent. What is not
 /// understood is passed over, and so is everything behind what is cut off.
-pub fn read<'a>(mut compound: &'a [u8], mut tell: impl FnMut(Report<'a>)) {
+pub fn read<'a>(mut compound: &'a [u8], mut tell: impl FnMut(Report<'a>)) -> Concerns {
+    let mut concerns = Concerns::Sent;
     while let Some((packet, rest)) = split_packet(compound) {
         read_packet(packet, &mut tell);
+        if !matches!(packet[1], RECEIVER_REPORT | SOURCE_DESCRIPTION | TRANSPORT_FEEDBACK | PAYLOAD_FEEDBACK) {
+            concerns = Concerns::Both;
+        }
         compound = rest;
     }
+    concerns
 }
 
 /// The first packet without its padding, and what follows.
@@ -224,6 +239,18 @@ mod tests {
              00000007 00000000 00000000 00000000 00000000 00000000",
         );
         assert!(matches!(all(&compound)[..], [Report::Received(Reception { ssrc: 7, .. })]));
+    }
+
+    #[test]
+    fn what_a_client_says_of_itself_is_told_apart() {
+        let concerns = |hex: &str| read(&bytes(hex), |_| ());
+        let empty_report = "80c90001 00000001";
+        let description = "81ca0003 00000001 01026162 00000000";
+        let goodbye = "81cb0001 00000001";
+        assert_eq!(concerns(&format!("{empty_report} {description}")), Concerns::Sent);
+        assert_eq!(concerns(&format!("{empty_report} {goodbye}")), Concerns::Both);
+        assert_eq!(concerns("80c80006 00000001 00000000 00000000 00000000 00000000 00000000"), Concerns::Both);
+        assert_eq!(concerns("80cf0001 00000001"), Concerns::Both, "an extended report");
     }
 
     #[test]
