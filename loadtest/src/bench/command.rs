@@ -64,6 +64,7 @@ A load whose run failed, or whose generator did not keep up, holds no goal. Noth
 what others used just before a load is told below it. Goals are printed below the table, and a missed one as missed.
 
 Isthmus runs with one shard (ISTHMUS_SFU__SHARDS=1); its other settings are taken from the environment, as always.
+
 Examples:
   loadtest bench                                            everything, about 15 minutes
   loadtest bench --loads camera --receivers 60 --rounds 3   one load three times; figures are medians
