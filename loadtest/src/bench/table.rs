@@ -366,7 +366,7 @@ fn percent(outcome: &Outcome, name: &str) -> Option<String> {
 
 impl fmt::Display for Bench {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut heading = format!("{:<24} {:<14}", "load", "carried by");
+        let mut heading = format!("{:<28} {:<14}", "load", "carried by");
         for (name, _) in COLUMNS {
             let _ = write!(heading, " {:>width$}", name, width = width(name));
         }
@@ -374,7 +374,7 @@ impl fmt::Display for Bench {
         let goals = Goals { outcomes: &self.outcomes };
         for outcome in &self.outcomes {
             let load = format!("{}{}", outcome.load, suffix(outcome.media));
-            let mut line = format!("{load:<24} {:<14}", outcome.carrier.name());
+            let mut line = format!("{load:<28} {:<14}", outcome.carrier.name());
             for (name, cell) in COLUMNS {
                 let cell = cell(&goals, outcome).unwrap_or_else(|| "-".into());
                 let _ = write!(line, " {cell:>width$}", width = width(name));
