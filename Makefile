@@ -33,8 +33,8 @@ test-browser: build
 evidence: build ## AREA=name: the checks of one area, all of them without AREA; writes docs/evidence/
 	scripts/evidence.sh $(AREA)
 
-bench: programs ## what the machine could do at best, and how near the media node comes
-	$(BIN)/loadtest floor
+bench: programs ## what media costs: the machine's floor, Isthmus, and Janus beside it, one table
+	$(BIN)/loadtest bench
 
 lint: setup ## formatting, clippy, types, dependencies and licences
 	cargo fmt --all --check

@@ -21,6 +21,7 @@ nft nftables faults of the evidence
 firefox-esr firefox-esr browser tests with Firefox beside Chromium
 python3 python3 evidence by clients nobody here wrote
 certutil libnss3-tools browser tests that trust the development CA
+janus janus the media server that make bench measures beside Isthmus
 TXT
 }
 
@@ -57,6 +58,8 @@ install_packages() {
   fi
   echo "setup: installing ${packages[*]}"
   DEBIAN_FRONTEND=noninteractive sh -c "$line" >/dev/null
+  # Debian starts what it installs. The bench runs a Janus of its own; another one would only listen to the network.
+  if [[ " ${packages[*]} " == *" janus "* ]] && [ -d /run/systemd/system ]; then systemctl disable --quiet --now janus; fi
 }
 
 check_rust() {

@@ -6,8 +6,10 @@
 //! - [`wan`]: an emulated wide-area network of network namespaces in which PoPs, clients and browsers run.
 //! - [`floor`]: what this machine could do at best, for the figures of a media node to be held against.
 //! - [`run`]: many clients by a scenario: what they measured together, thresholds, reports.
+//! - [`bench`]: what carrying media costs, beside the floor and another media server, in one run.
 //! - [`client`]: a headless client that joins a room like the browser does, and measures what it receives.
 
+pub mod bench;
 pub mod client;
 pub mod duration;
 pub mod exit;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use loadtest::{client, exit, floor, run, wan};
+use loadtest::{bench, client, exit, floor, run, wan};
 
 /// Tests an Isthmus installation from outside: puts load on it, emulates the network between places, joins calls as clients do,
 /// and measures what the machine could do at best.
@@ -30,6 +30,9 @@ Examples:
 
   Measure what sealing and sending a packet costs this machine at best:
     loadtest floor
+
+  What carrying media costs, beside that floor and beside Janus, in one table:
+    loadtest bench --loads camera --receivers 60
 
 Exit codes: 0 passed, 1 the run itself failed, 2 bad usage, 99 a threshold was crossed.
 RUST_LOG sets what is logged to standard error (default: warn).";
@@ -70,6 +73,9 @@ enum LoadtestCommand {
     /// Measures what this machine could do at best: CPU time to seal and send a packet
     #[command(after_help = floor::command::HELP)]
     Floor(floor::command::FloorArguments),
+    /// Measures what carrying media costs: the floor, Isthmus and Janus with the same loads, one table
+    #[command(after_long_help = bench::command::HELP, after_help = "--help shows what is measured and what the columns say.")]
+    Bench(Box<bench::command::BenchArguments>),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -83,6 +89,7 @@ async fn main() -> ExitCode {
         LoadtestCommand::Run(arguments) => Box::pin(run::command::run(*arguments)).await,
         LoadtestCommand::Join(arguments) => client::command::run(arguments).await,
         LoadtestCommand::Floor(arguments) => floor::command::run(&arguments),
+        LoadtestCommand::Bench(arguments) => Box::pin(bench::command::run(*arguments)).await,
     };
     result.unwrap_or_else(|error| {
         eprintln!("loadtest: {error:#}");

@@ -13,10 +13,11 @@ use isthmus_protocol::signal::{
     ClientMessage, Participant, ServerMessage, Slot, SlotContent, SlotState, Source, Track, VERSION, Welcome,
 };
 use loadtest::client::{
-    media::Library,
+    media::{Library, Material},
     publish::{Camera, OutgoingPacket},
     report::Report,
-    session::{Client, ClientConfig, Joined, Output, PhaseTimes},
+    session::{Client, ClientConfig, Output, PhaseTimes},
+    signalling::{Signalling, isthmus},
 };
 use str0m::{
     Candidate, Event, Input, Rtc,
@@ -74,8 +75,9 @@ impl Call {
     fn new(config: ClientConfig) -> Self {
         let now = Instant::now();
         let pop = "panama".parse().expect("valid");
-        let joined = Joined { pop, probes: Vec::new(), times: PhaseTimes::begin(now) };
-        let client = Client::new(config, Library::built_in(), joined, Some(client_address()), now);
+        let signalling = Signalling::Isthmus(isthmus::Dialogue::new(pop, Vec::new()));
+        let times = PhaseTimes::begin(now);
+        let client = Client::new(config, Library::built_in(), signalling, times, Some(client_address()), now);
         // Without retransmissions what the network loses stays lost.
         let builder = Rtc::builder().clear_codecs().enable_opus(true, false).enable_vp8(true).set_rtp_mode(true);
         let mut node = builder.set_ice_lite(true).build(now);
@@ -95,8 +97,9 @@ impl Call {
         }
     }
 
-    fn signal(&mut self, message: ServerMessage) {
-        self.client.handle_signal(self.now, message).expect("the client understands");
+    fn signal(&mut self, message: &ServerMessage) {
+        let text = serde_json::to_string(message).expect("it is plain data");
+        self.client.handle_text(self.now, &text).expect("the client understands");
         self.drain_client();
     }
 
@@ -104,13 +107,13 @@ impl Call {
     fn join(&mut self) {
         self.drain_client();
         assert!(matches!(self.messages.remove(0), ClientMessage::Hello(hello) if hello.room.as_str() == "demo"));
-        self.signal(ServerMessage::Welcome(welcome()));
+        self.signal(&ServerMessage::Welcome(welcome()));
         let offer = self.messages.iter().find_map(|message| match message {
             ClientMessage::Offer { revision: 1, sdp, .. } => SdpOffer::from_sdp_string(sdp).ok(),
             _ => None,
         });
         let answer = self.node.sdp_api().accept_offer(offer.expect("the client offers")).expect("it can be answered");
-        self.signal(ServerMessage::Answer { revision: 1, sdp: answer.to_sdp_string() });
+        self.signal(&ServerMessage::Answer { revision: 1, sdp: answer.to_sdp_string() });
         self.drain_node();
     }
 
@@ -149,7 +152,7 @@ impl Call {
     fn drain_client(&mut self) {
         loop {
             match self.client.poll(self.now).expect("the client goes on") {
-                Output::Signal(message) => self.messages.push(message),
+                Output::Signal(text) => self.messages.push(serde_json::from_str(&text).expect("a message")),
                 Output::Transmit(transmit) => {
                     assert_eq!((transmit.source, transmit.destination), (client_address(), node_address()));
                     let bytes = transmit.contents.to_vec();
@@ -212,14 +215,14 @@ impl Call {
         let mid = Mid::from(slot.as_str());
         assert_eq!(self.node.media(mid).map(str0m::media::Media::direction), Some(Direction::SendOnly));
         let pt = self.node.media(mid).and_then(|media| media.remote_pts().first().copied()).expect("VP8 was agreed on");
-        self.camera = Some((Camera::new(&Library::built_in(), false, self.now), mid, pt));
+        self.camera = Some((Camera::new(&Library::built_in(), Material::Clip, false, self.now), mid, pt));
         let content = SlotContent {
             track: "p-other.1".parse().expect("valid"),
             participant: "p-other".parse().expect("valid"),
             rid: None,
             state: SlotState::Live,
         };
-        self.signal(ServerMessage::Slots { slots: vec![Slot { mid: slot, content: Some(content) }] });
+        self.signal(&ServerMessage::Slots { slots: vec![Slot { mid: slot, content: Some(content) }] });
         mid
     }
 
@@ -239,6 +242,7 @@ fn config() -> ClientConfig {
         room: "demo".parse().expect("valid"),
         audio: true,
         video: true,
+        material: Material::Clip,
         simulcast: true,
         audio_slots: 3,
         video_slots: 2,
@@ -325,7 +329,7 @@ fn a_keyframe_request_is_answered_and_hidden_layers_are_not_sent() {
     let burst = call.layers()["f"].bytes - before["f"].bytes;
     assert!(burst > 25_000, "a 720p keyframe is larger than 200 ms of the rest: {burst} bytes");
 
-    call.signal(ServerMessage::Layers { mid: mid.to_string(), rids: vec!["q".into()] });
+    call.signal(&ServerMessage::Layers { mid: mid.to_string(), rids: vec!["q".into()] });
     call.run(100 * MS);
     let before = call.layers();
     call.run(1000 * MS);

@@ -154,30 +154,108 @@ fn a_small_run_passes_and_a_threshold_that_is_crossed_says_so() {
     assert_eq!(report["reasons"][1], "server.memory_mib < 900 does not hold: it was not measured");
 }
 
+/// A scenario in which one speaks and shows a camera and two watch, with this target.
+fn lecture(target: &str, rooms: &str) -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = format!(
+        "[target]\n{target}\n{SIX_SECONDS}\n[[rooms]]\nname = \"lecture\"\ncount = 1\nparticipants = 3\naudio_publishers = 1\n\
+         video_publishers = 1\nviewers = 2\naudio_slots = 1\n{rooms}\n"
+    );
+    std::fs::write(folder.path().join("scenario.toml"), text).expect("it can be written");
+    folder
+}
+
+const SIX_SECONDS: &str = "[[stage]]\nduration = \"1s\"\nparticipants = 3\n[[stage]]\nduration = \"6s\"";
+
+#[test]
+fn whip_and_whep_carry_a_lecture() {
+    let pop = Pop::start();
+    let rooms = format!("{}/v1/rooms/{{room}}", pop.url());
+    let target =
+        format!("kind = \"whip\"\nwhip = \"{rooms}/whip\"\nwhep = \"{rooms}/whep\"\nguests = \"{rooms}/guests\"");
+    let (code, report) = run_on_a_machine_with_time(&lecture(&target, ""), &["--threshold", "joins.failed == 0"]);
+    assert_eq!((code, &report["reasons"]), (Some(0), &Value::Array(Vec::new())), "{:#}", report["failures"]);
+    assert!((figure(&report, "joins.joined") - 3.0).abs() < f64::EPSILON, "{:#}", report["figures"]);
+    // Both watchers hear 50 packets a second and see the camera.
+    assert!(figure(&report, "traffic.received_packets") > 2.0 * 50.0 * 5.0, "{:#}", report["figures"]);
+    assert!(figure(&report, "frames_per_second.p5") > 20.0, "{:#}", report["figures"]);
+    assert!(figure(&report, "phases.token_ms.count") > 2.0 && figure(&report, "phases.answer_ms.count") > 2.0);
+}
+
+#[test]
+fn a_bad_network_loses_and_delays_what_those_behind_it_send_and_receive() {
+    let pop = Pop::start();
+    let bad = "networks = { bad = 1.0 }\nvideo_slots = 0\n[networks.bad]\nloss = 0.1\ndelay_ms = 40";
+    let target = format!("url = \"{}\"", pop.url());
+    let (code, report) = run_on_a_machine_with_time(&lecture(&target, bad), &["--threshold", "joins.failed == 0"]);
+    assert_eq!((code, &report["reasons"]), (Some(0), &Value::Array(Vec::new())), "{:#}", report["failures"]);
+    let lost = figure(&report, "networks.dropped_share");
+    assert!((0.06..0.14).contains(&lost), "a share of 0.1: {lost}");
+    assert!((figure(&report, "networks.clients") - 3.0).abs() < f64::EPSILON);
+    // Two ways of 40 ms each, and what is lost on both.
+    assert!((80.0..200.0).contains(&figure(&report, "voice_delay_ms.p50")), "{:#}", report["figures"]);
+    assert!((0.1..0.3).contains(&figure(&report, "loss.audio_share")), "{:#}", report["figures"]);
+}
+
+#[test]
+fn two_generators_make_one_report_and_one_that_is_killed_fails_the_run() {
+    let pop = Pop::start();
+    let two = ["--generators", "2"];
+    let (code, whole) = run_on_a_machine_with_time(
+        &scenario(pop.url(), SIX),
+        &[&two[..], &["--threshold", "joins.failed == 0"]].concat(),
+    );
+    assert_eq!((code, &whole["reasons"]), (Some(0), &Value::Array(Vec::new())), "{:#}", whole["failures"]);
+    for (name, wanted) in [("joins.joined", 6.0), ("joins.most_at_once", 6.0), ("generator.threads", 2.0)] {
+        assert!((figure(&whole, name) - wanted).abs() < f64::EPSILON, "{name} is {}", figure(&whole, name));
+    }
+    assert!((figure(&whole, "frames_per_second.count") - 4.0).abs() < f64::EPSILON, "{:#}", whole["figures"]);
+    // Neighbours in a room are in different processes: their clock is one.
+    assert!(figure(&whole, "voice_delay_ms.count") > 1000.0, "{:#}", whole["figures"]);
+    assert!((0.05..1000.0).contains(&figure(&whole, "voice_delay_ms.p50")), "{:#}", whole["figures"]);
+    assert!(figure(&whole, "traffic.peak_received_packets_per_second") > 300.0, "{:#}", whole["figures"]);
+
+    let folder = scenario(pop.url(), &SIX.replace("5s", "10m"));
+    let running = under_way(&folder, &two);
+    let tasks = format!("/proc/{0}/task/{0}/children", running.id());
+    let generators = std::fs::read_to_string(&tasks).expect("the kernel tells children");
+    let generators: Vec<i32> = generators.split_whitespace().map(|pid| pid.parse().expect("a number")).collect();
+    assert_eq!(generators.len(), 2);
+    kill(Pid::from_raw(generators[0]), Signal::SIGKILL).expect("it runs");
+    let (code, broken) = report(&running.wait_with_output().expect("it ends"));
+    let reason = broken["reasons"][0].as_str().expect("a reason");
+    assert!(code == Some(1) && reason.starts_with("generator 0 is gone"), "{reason}");
+    // The other one told of its three clients.
+    assert!(figure(&broken, "traffic.received_packets") > 100.0, "{:#}", broken["figures"]);
+    let ended = |pid: i32| kill(Pid::from_raw(pid), None).is_err();
+    assert!(generators.into_iter().all(ended), "a generator outlived the run");
+}
+
+/// A run whose six clients are in their calls: it says every few seconds how it goes.
+fn under_way(folder: &TempDir, arguments: &[&str]) -> Child {
+    let mut program = command(folder, arguments);
+    let mut run = program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it was built");
+    let mut lines = BufReader::new(run.stderr.take().expect("piped")).lines();
+    let all_in = |line: std::io::Result<String>| line.is_ok_and(|line| line.contains("6 in their calls"));
+    assert!(lines.any(all_in), "the clients did not get into their calls");
+    thread::spawn(move || lines.for_each(drop));
+    run
+}
+
 #[test]
 fn a_target_that_dies_and_an_interruption_end_the_run_with_what_was_measured() {
     let pop = Pop::start();
     let stages = SIX.replace("5s", "10m");
     let folder = scenario(pop.url(), &stages);
-    // A run that is under way: it says every few seconds how it goes.
-    let spawn = || {
-        let mut program = command(&folder, &[]);
-        let mut run = program.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it was built");
-        let mut lines = BufReader::new(run.stderr.take().expect("piped")).lines();
-        let all_in = |line: std::io::Result<String>| line.is_ok_and(|line| line.contains("6 in their calls"));
-        assert!(lines.any(all_in), "the clients did not get into their calls");
-        thread::spawn(move || lines.for_each(drop));
-        run
-    };
     let own = |child: &Child| Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
 
-    let interrupted = spawn();
+    let interrupted = under_way(&folder, &[]);
     kill(own(&interrupted), Signal::SIGINT).expect("it runs");
     let (code, report_of_it) = report(&interrupted.wait_with_output().expect("it ends"));
     assert_eq!((code, &report_of_it["reasons"][0]), (Some(1), &"interrupted".into()));
     assert!((figure(&report_of_it, "joins.joined") - 6.0).abs() < f64::EPSILON, "{report_of_it:#}");
 
-    let orphaned = spawn();
+    let orphaned = under_way(&folder, &[]);
     for process in ["panama-door-1", "panama-sfu-1"] {
         kill(pop.pid_of(process), Signal::SIGKILL).expect("it runs");
     }
@@ -199,8 +277,16 @@ fn a_target_that_is_down_or_never_answers_is_a_failed_run_with_a_report() {
     let (code, report) = run(&scenario(&format!("http://{address}"), SIX), &[]);
     assert_eq!(code, Some(1));
     let reason = report["reasons"][0].as_str().expect("a reason");
-    assert!(reason.starts_with(&format!("the target http://{address}/ is not there")), "{reason}");
+    assert!(reason.starts_with(&format!("the target http://{address} is not there")), "{reason}");
     assert!((figure(&report, "joins.started")).abs() < f64::EPSILON);
+    for target in [
+        format!("kind = \"janus\"\nurl = \"ws://{address}\""),
+        format!("kind = \"whip\"\nwhip = \"http://{address}/a\"\nwhep = \"http://{address}/b\""),
+    ] {
+        let (code, report) = run(&lecture(&target, ""), &[]);
+        let reason = report["reasons"][0].as_str().expect("a reason");
+        assert!(code == Some(1) && reason.contains("is not there"), "{target}: {reason}");
+    }
 }
 
 #[test]

@@ -16,11 +16,12 @@ use isthmus_protocol::{PopId, RoomId};
 use reqwest::Url;
 
 use super::{
-    drive::{Driver, media_socket, open_signalling},
+    drive::{Driver, Link, media_socket, open_signalling},
     join::{Doors, JoinOptions},
-    media::Library,
+    media::{Library, Material},
     report::Report,
     session::{Client, ClientConfig},
+    signalling::{Signalling, isthmus},
 };
 use crate::{duration::parse_duration, exit};
 
@@ -118,15 +119,19 @@ async fn stay(arguments: &JoinArguments, line: &ProgressBar) -> anyhow::Result<C
     };
     let mut ticket = doors.join(&options).await?;
     let signalling = open_signalling(&ticket, doors.tls()).await?;
-    ticket.joined.times.socket = Some(Instant::now());
+    ticket.times.socket = Some(Instant::now());
     let udp = match arguments.ice {
         Ice::Udp => Some(media_socket(&ticket.door).await?),
         Ice::Tcp => None,
     };
     let address = udp.as_ref().map(|(_, address)| *address);
-    let client = Client::new(config(arguments), library, ticket.joined, address, Instant::now())?;
+    let dialogue = Signalling::Isthmus(isthmus::Dialogue::new(ticket.pop, ticket.probes));
+    let client = Client::new(config(arguments), library, dialogue, ticket.times, address, Instant::now())?;
     let watch = |client: &mut Client, now| line.set_message(client.live_line(now));
-    let client = Box::pin(Driver::new(client, signalling, udp).run(end_of_stay(arguments.duration), watch)).await;
+    let client = Box::pin(
+        Driver::new(client, Link::Socket(Box::new(signalling)), udp).run(end_of_stay(arguments.duration), watch),
+    )
+    .await;
     // It ends by itself in time; a panic in it would be ours to see.
     ticket.reporting.await.context("the report of what was measured failed")?;
     client
@@ -147,6 +152,7 @@ fn config(arguments: &JoinArguments) -> ClientConfig {
         room: arguments.room.clone(),
         audio: arguments.publish.contains(&Published::Audio),
         video: arguments.publish.contains(&Published::Video),
+        material: Material::Clip,
         simulcast: arguments.simulcast,
         audio_slots: arguments.audio_slots.into(),
         video_slots: arguments.video_slots.into(),
@@ -164,7 +170,7 @@ fn print_summary(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
         out,
         "joined {} by {}: welcome {}, answer {}, ICE {}, DTLS {}, first packet {}, first frame {}",
         report.room,
-        report.pop,
+        report.pop.as_ref().map_or("-", PopId::as_str),
         at(join.welcome_ms),
         at(join.answer_ms),
         at(join.ice_ms),

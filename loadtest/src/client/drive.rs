@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use futures_util::{SinkExt as _, StreamExt as _};
-use isthmus_protocol::signal::{ClientMessage, MAX_MESSAGE_BYTES, SUBPROTOCOL, TOKEN_SUBPROTOCOL_PREFIX};
+use isthmus_protocol::signal::{MAX_MESSAGE_BYTES, SUBPROTOCOL, TOKEN_SUBPROTOCOL_PREFIX};
 use reqwest::Url;
 use str0m::net::{Protocol, Transmit};
 use tokio::{
@@ -26,8 +26,10 @@ use tokio_tungstenite::{
 
 use super::{
     framing::{self, Deframer},
+    impairment::{Impairment, Network},
     join::Ticket,
     session::{Client, Output},
+    signalling::{janus, whip},
 };
 
 /// Larger than any UDP packet of ours.
@@ -51,6 +53,14 @@ const LEAVE_GRACE: Duration = Duration::from_millis(500);
 /// The signalling socket.
 pub type SignalSocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
+/// How a client reaches the server that it talks to.
+pub enum Link {
+    /// By a socket that stays open.
+    Socket(Box<SignalSocket>),
+    /// By HTTP: the session is deleted in the end.
+    Http(whip::Session),
+}
+
 /// Opens the signalling socket of a PoP. The token goes as a subprotocol, never in the URL.
 pub async fn open_signalling(ticket: &Ticket, tls: Arc<rustls::ClientConfig>) -> anyhow::Result<SignalSocket> {
     let mut url = ticket.door.join("/v1/signal")?;
@@ -58,14 +68,30 @@ pub async fn open_signalling(ticket: &Ticket, tls: Arc<rustls::ClientConfig>) ->
     if url.set_scheme(scheme).is_err() {
         bail!("{} is neither an http nor an https URL", ticket.door);
     }
-    let mut request = url.as_str().into_client_request()?;
     let protocols = format!("{SUBPROTOCOL}, {TOKEN_SUBPROTOCOL_PREFIX}{}", ticket.token);
     let mut protocols = HeaderValue::from_str(&protocols).context("the token has characters that no token has")?;
     protocols.set_sensitive(true);
-    request.headers_mut().insert("Sec-WebSocket-Protocol", protocols);
     // A page that this door serves is what joins in a browser.
-    let origin = ticket.door.origin().ascii_serialization();
-    request.headers_mut().insert("Origin", HeaderValue::from_str(&origin)?);
+    let origin = HeaderValue::from_str(&ticket.door.origin().ascii_serialization())?;
+    open_socket(&url, protocols, Some(origin), tls).await
+}
+
+/// Opens the WebSocket of a Janus.
+pub async fn open_janus(url: &Url, tls: Arc<rustls::ClientConfig>) -> anyhow::Result<SignalSocket> {
+    open_socket(url, HeaderValue::from_static(janus::SUBPROTOCOL), None, tls).await
+}
+
+async fn open_socket(
+    url: &Url,
+    protocols: HeaderValue,
+    origin: Option<HeaderValue>,
+    tls: Arc<rustls::ClientConfig>,
+) -> anyhow::Result<SignalSocket> {
+    let mut request = url.as_str().into_client_request()?;
+    request.headers_mut().insert("Sec-WebSocket-Protocol", protocols);
+    if let Some(origin) = origin {
+        request.headers_mut().insert("Origin", origin);
+    }
     let limits =
         WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE_BYTES)).read_buffer_size(SIGNAL_READ_BYTES);
     let connect =
@@ -105,9 +131,12 @@ enum TcpEvent {
 /// The IO of one client.
 pub struct Driver {
     client: Client,
-    signalling: Option<SignalSocket>,
+    /// None once the socket has closed.
+    link: Option<Link>,
     /// With its own address, which the kernel need not be asked for at every packet.
     udp: Option<(UdpSocket, SocketAddr)>,
+    /// A bad network between the socket and the client, with where packets came from.
+    impairment: Option<Impairment<Transmit, (SocketAddr, Vec<u8>)>>,
     tcp: HashMap<SocketAddr, mpsc::Sender<Vec<u8>>>,
     tcp_events: (mpsc::Sender<TcpEvent>, mpsc::Receiver<TcpEvent>),
     tcp_dropped: u64,
@@ -123,9 +152,15 @@ enum Woken {
 
 impl Driver {
     /// IO for a client. Without `udp` its media goes over TCP.
-    pub fn new(client: Client, signalling: SignalSocket, udp: Option<(UdpSocket, SocketAddr)>) -> Self {
+    pub fn new(client: Client, link: Link, udp: Option<(UdpSocket, SocketAddr)>) -> Self {
         let tcp_events = mpsc::channel(TCP_IN_QUEUE);
-        Self { client, signalling: Some(signalling), udp, tcp: HashMap::new(), tcp_events, tcp_dropped: 0 }
+        Self { client, link: Some(link), udp, impairment: None, tcp: HashMap::new(), tcp_events, tcp_dropped: 0 }
+    }
+
+    /// The same behind this network.
+    #[must_use]
+    pub fn behind(self, network: Option<&Network>) -> Self {
+        Self { impairment: network.map(Impairment::new), ..self }
     }
 
     /// Runs the client until `end`, or until its session is over; then says goodbye. `watch` sees it twice a second.
@@ -148,9 +183,12 @@ impl Driver {
                 next_watch = now + WATCH_INTERVAL;
             }
             tokio::select! {
-                woken = self.wait(wait.min(next_watch)) => wait = self.handle(woken, &mut buffer).await?,
+                woken = self.wait(self.wake_at(wait.min(next_watch))) => wait = self.handle(woken, &mut buffer).await?,
                 () = &mut end => break,
             }
+        }
+        if let Some(impairment) = &self.impairment {
+            self.client.note_network(impairment.counted());
         }
         self.say_goodbye().await;
         if self.tcp_dropped > 0 {
@@ -163,7 +201,7 @@ impl Driver {
     async fn do_what_it_wants(&mut self) -> anyhow::Result<Instant> {
         loop {
             match self.client.poll(Instant::now())? {
-                Output::Signal(message) => self.send_signal(&message).await,
+                Output::Signal(text) => self.send_signal(text).await,
                 Output::Transmit(transmit) => self.transmit(transmit).await,
                 Output::Connect(remote) => {
                     tokio::spawn(carry_tcp(remote, self.tcp_events.0.clone()));
@@ -173,11 +211,33 @@ impl Driver {
         }
     }
 
+    /// At the latest when a packet of the client's network is due.
+    fn wake_at(&self, until: Instant) -> Instant {
+        self.impairment.as_ref().and_then(Impairment::next_due).map_or(until, |due| due.min(until))
+    }
+
+    /// Hands on what is due on the client's network.
+    async fn deliver(&mut self, now: Instant) -> anyhow::Result<()> {
+        while let Some(impairment) = &mut self.impairment {
+            if let Some(transmit) = impairment.up.poll(now) {
+                self.send_udp(&transmit).await;
+            } else if let Some((from, packet)) = impairment.down.poll(now)
+                && let Some((_, to)) = &self.udp
+            {
+                self.client.handle_packet(now, Protocol::Udp, from, *to, &packet)?;
+                self.do_what_it_wants().await?;
+            } else {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     async fn wait(&mut self, until: Instant) -> Woken {
         let signalling = async {
-            match &mut self.signalling {
-                Some(socket) => socket.next().await,
-                None => std::future::pending().await,
+            match &mut self.link {
+                Some(Link::Socket(socket)) => socket.next().await,
+                Some(Link::Http(_)) | None => std::future::pending().await,
             }
         };
         let udp = async {
@@ -198,6 +258,7 @@ impl Driver {
     /// Hands over what arrived and does what the client wants then. Until when to wait.
     async fn handle(&mut self, woken: Woken, buffer: &mut [u8]) -> anyhow::Result<Instant> {
         let now = Instant::now();
+        self.deliver(now).await?;
         match woken {
             Woken::Signal(message) => self.handle_message(now, message)?,
             Woken::Udp => return self.read_udp(buffer).await,
@@ -224,7 +285,12 @@ impl Driver {
             let Some((socket, to)) = &self.udp else { break };
             match socket.try_recv_from(buffer) {
                 Ok((length, from)) => {
-                    self.client.handle_packet(Instant::now(), Protocol::Udp, from, *to, &buffer[..length])?;
+                    let now = Instant::now();
+                    if let Some(impairment) = &mut self.impairment {
+                        impairment.down.accept(now, length, (from, buffer[..length].to_vec()));
+                        continue;
+                    }
+                    self.client.handle_packet(now, Protocol::Udp, from, *to, &buffer[..length])?;
                     wait = Some(self.do_what_it_wants().await?);
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
@@ -245,46 +311,54 @@ impl Driver {
         message: Option<Result<Message, tokio_tungstenite::tungstenite::Error>>,
     ) -> anyhow::Result<()> {
         let closed = match message {
-            Some(Ok(Message::Text(text))) => {
-                let message = serde_json::from_str(&text).context("the door sent what the protocol does not know")?;
-                return Ok(self.client.handle_signal(now, message)?);
-            }
+            Some(Ok(Message::Text(text))) => return Ok(self.client.handle_text(now, &text)?),
             Some(Ok(Message::Close(frame))) => frame.map_or_else(String::new, |frame| frame.reason.to_string()),
             Some(Ok(_)) => return Ok(()),
             Some(Err(error)) => error.to_string(),
             None => "no reason given".into(),
         };
-        self.signalling = None;
+        self.link = None;
         self.client.handle_signalling_closed(&closed);
         Ok(())
     }
 
-    async fn send_signal(&mut self, message: &ClientMessage) {
-        let Some(socket) = &mut self.signalling else { return };
-        let text = serde_json::to_string(message).expect("a message is plain data");
+    async fn send_signal(&mut self, text: String) {
+        let Some(Link::Socket(socket)) = &mut self.link else { return };
         // A socket that fails says so when it is read.
         let _ = socket.send(Message::text(text)).await;
     }
 
     async fn transmit(&mut self, transmit: Transmit) {
         if transmit.proto == Protocol::Udp {
-            let Some((udp, _)) = &self.udp else { return };
-            if let Err(error) = udp.send_to(&transmit.contents, transmit.destination).await {
-                tracing::debug!(%error, "UDP");
+            match &mut self.impairment {
+                Some(impairment) => impairment.up.accept(Instant::now(), transmit.contents.len(), transmit),
+                None => self.send_udp(&transmit).await,
             }
         } else if let Some(connection) = self.tcp.get(&transmit.destination) {
             self.tcp_dropped += u64::from(connection.try_send(transmit.contents.to_vec()).is_err());
         }
     }
 
+    async fn send_udp(&self, transmit: &Transmit) {
+        let Some((udp, _)) = &self.udp else { return };
+        if let Err(error) = udp.send_to(&transmit.contents, transmit.destination).await {
+            tracing::debug!(%error, "UDP");
+        }
+    }
+
     async fn say_goodbye(&mut self) {
         self.client.leave(Instant::now());
         let goodbye = async {
-            if self.do_what_it_wants().await.is_ok()
-                && let Some(socket) = &mut self.signalling
-            {
-                // The door may have closed it first.
-                let _ = socket.close(None).await;
+            if self.do_what_it_wants().await.is_err() {
+                return;
+            }
+            match self.link.take() {
+                Some(Link::Socket(mut socket)) => {
+                    // The server may have closed it first.
+                    let _ = (*socket).close(None).await;
+                }
+                Some(Link::Http(session)) => session.end().await,
+                None => {}
             }
         };
         let _ = tokio::time::timeout(LEAVE_GRACE, goodbye).await;

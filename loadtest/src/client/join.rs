@@ -23,7 +23,7 @@ use reqwest::Url;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use tokio::task::JoinHandle;
 
-use super::session::{Joined, PhaseTimes};
+use super::session::PhaseTimes;
 
 /// The most PoPs that are probed: the first of the door's ranking. This and what follows is as in the web app's SDK
 /// (`web/src/sdk/discovery.ts`), so that the way of joining that is measured is the product's.
@@ -51,8 +51,12 @@ pub struct JoinOptions {
 /// A place in a room that waits for its signalling socket.
 #[derive(Debug)]
 pub struct Ticket {
-    /// The chosen PoP and what was measured.
-    pub joined: Joined,
+    /// The chosen PoP.
+    pub pop: PopId,
+    /// What was measured, the fastest first.
+    pub probes: Vec<Measurement>,
+    /// When each step ended.
+    pub times: PhaseTimes,
     /// Origin of the chosen PoP's door.
     pub door: Url,
     /// The room token.
@@ -93,6 +97,11 @@ impl Doors {
         Arc::clone(&self.tls)
     }
 
+    /// Requests to other servers, by the same trust.
+    pub fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
     /// The PoPs as the door ranks them.
     pub async fn pops(&self, url: &Url) -> anyhow::Result<PopList> {
         read(self.http.get(url.join("/v1/pops")?)).await.context("cannot list the PoPs")
@@ -109,12 +118,18 @@ impl Doors {
         times.pops = Some(Instant::now());
         let reporting = tokio::spawn(report(self.http.clone(), options.url.join("/v1/measurements")?, probes.clone()));
         let door = Url::parse(&entry.url).with_context(|| format!("{} has no usable URL", entry.id))?;
-        let guest = GuestRequest { name: options.name.clone() };
-        let request = self.http.post(door.join(&format!("/v1/rooms/{}/guests", options.room))?).json(&guest);
-        let token: GuestToken = read(request).await.with_context(|| format!("cannot get a token from {}", entry.id))?;
+        let guests = door.join(&format!("/v1/rooms/{}/guests", options.room))?;
+        let token = self.guest_token(guests, &options.name).await;
+        let token = token.with_context(|| format!("{} lets nobody in", entry.id))?;
         times.token = Some(Instant::now());
-        let joined = Joined { pop: entry.id.clone(), probes, times };
-        Ok(Ticket { joined, door, token: token.token, reporting })
+        Ok(Ticket { pop: entry.id.clone(), probes, times, door, token, reporting })
+    }
+
+    /// A guest's token for a room, from its `/v1/rooms/{room}/guests`.
+    pub async fn guest_token(&self, guests: Url, name: &str) -> anyhow::Result<String> {
+        let request = self.http.post(guests).json(&GuestRequest { name: name.to_owned() });
+        let token: GuestToken = read(request).await.context("cannot get a token")?;
+        Ok(token.token)
     }
 
     /// Probes the best few at once. One that does not answer is no choice.

@@ -9,13 +9,11 @@ use std::{
 };
 
 use super::{
-    media::{Clip, Library, Speech},
+    media::{Clip, Library, Material, Speech},
     stamp::Stamps,
     vp8,
 };
 
-/// The most bytes of an RTP payload: with SRTP, extensions, UDP and IP it stays under 1280 bytes, which every path takes.
-const MAX_PAYLOAD_BYTES: usize = 1150;
 const FRAMES_PER_SECOND: u32 = 30;
 const VIDEO_CLOCK_HZ: u32 = 90_000;
 /// Samples of one Opus packet of 20 ms at the RTP clock of 48 kHz (RFC 7587 section 4.1).
@@ -80,18 +78,18 @@ impl Metronome {
 /// A camera that sends one or more layers.
 #[derive(Debug)]
 pub struct Camera {
-    library: Library,
     layers: Vec<Layer>,
+    max_payload_bytes: usize,
     metronome: Metronome,
     /// The packets of one frame in all layers; the next frame is made when it is empty.
     queue: VecDeque<OutgoingPacket>,
     muted: bool,
+    stamps: Option<Stamps>,
 }
 
 #[derive(Debug)]
 struct Layer {
-    /// Which of the library's clips.
-    clip: usize,
+    clip: Arc<Clip>,
     rid: Option<&'static str>,
     /// The next frame of the clip.
     position: usize,
@@ -102,26 +100,30 @@ struct Layer {
 }
 
 impl Camera {
-    /// A camera that starts now: in three layers, or only in the highest.
-    pub fn new(library: &Library, simulcast: bool, now: Instant) -> Self {
-        let highest = library.camera.len() - 1;
-        let chosen = library.camera.iter().enumerate().filter(|(clip, _)| simulcast || *clip == highest);
-        let layer = |(clip, (rid, _)): (usize, &(&'static str, Clip))| Layer {
+    /// A camera that starts now: in three layers where there are that many, or only in the highest.
+    pub fn new(library: &Library, material: Material, simulcast: bool, now: Instant) -> Self {
+        let layer = |(rid, clip): (Option<&'static str>, Arc<Clip>)| Layer {
             clip,
-            rid: simulcast.then_some(*rid),
+            rid,
             position: 0,
             sequence: 0,
             picture_id: 0,
             shown: true,
         };
-        let layers = chosen.map(layer).collect();
         Self {
-            library: library.clone(),
-            layers,
+            layers: library.layers(material, simulcast).into_iter().map(layer).collect(),
+            max_payload_bytes: material.max_payload_bytes(),
             metronome: Metronome::new(now, FRAMES_PER_SECOND),
             queue: VecDeque::new(),
             muted: false,
+            stamps: None,
         }
+    }
+
+    /// The same, with the time of sending at the end of each picture.
+    #[must_use]
+    pub fn stamping(self, stamps: Option<Stamps>) -> Self {
+        Self { stamps, ..self }
     }
 
     /// When there is something to send.
@@ -133,7 +135,7 @@ impl Camera {
     pub fn poll(&mut self, now: Instant) -> Option<OutgoingPacket> {
         while self.queue.is_empty() {
             let number = self.metronome.beat(now)?;
-            self.send_frame(number);
+            self.send_frame(now, number);
         }
         self.queue.pop_front()
     }
@@ -169,23 +171,26 @@ impl Camera {
         self.muted = muted;
     }
 
-    fn send_frame(&mut self, number: u64) {
+    fn send_frame(&mut self, now: Instant, number: u64) {
         // Wraps with the RTP timestamp, every 13 hours.
         let timestamp = (number * u64::from(VIDEO_CLOCK_HZ / FRAMES_PER_SECOND)) as u32;
         if self.muted {
             return;
         }
         for layer in self.layers.iter_mut().filter(|layer| layer.shown) {
-            let frames = self.library.camera[layer.clip].1.frames();
-            layer.send(&frames[layer.position].data, timestamp, &mut self.queue);
-            layer.position = (layer.position + 1) % frames.len();
+            let clip = Arc::clone(&layer.clip);
+            let frame = &clip.frames()[layer.position].data;
+            let stamped = self.stamps.map(|stamps| stamps.stamp_picture(now, frame));
+            let frame = stamped.as_ref().unwrap_or(frame);
+            layer.send(frame, timestamp, self.max_payload_bytes, &mut self.queue);
+            layer.position = (layer.position + 1) % clip.frames().len();
         }
     }
 }
 
 impl Layer {
-    fn send(&mut self, frame: &[u8], timestamp: u32, queue: &mut VecDeque<OutgoingPacket>) {
-        let payloads = vp8::packetise(frame, self.picture_id, MAX_PAYLOAD_BYTES);
+    fn send(&mut self, frame: &[u8], timestamp: u32, max_bytes: usize, queue: &mut VecDeque<OutgoingPacket>) {
+        let payloads = vp8::packetise(frame, self.picture_id, max_bytes);
         self.picture_id = (self.picture_id + 1) & 0x7fff;
         let last = payloads.len() - 1;
         for (index, payload) in payloads.into_iter().enumerate() {
@@ -212,8 +217,8 @@ pub struct Microphone {
 
 impl Microphone {
     /// A microphone that starts now, `offset` packets into the speech.
-    pub fn new(library: &Library, offset: usize, now: Instant) -> Self {
-        let speech = Arc::clone(&library.speech);
+    pub fn new(library: &Library, material: Material, offset: usize, now: Instant) -> Self {
+        let speech = library.sounds(material);
         let metronome = Metronome::new(now, SPEECH_PACKETS_PER_SECOND);
         Self { speech, metronome, offset, sequence: 0, spoke: false, muted: false, stamps: None }
     }
@@ -289,7 +294,7 @@ mod tests {
     #[test]
     fn a_camera_sends_thirty_frames_a_second_in_each_layer() {
         let start = Instant::now();
-        let mut camera = Camera::new(&Library::built_in(), true, start);
+        let mut camera = Camera::new(&Library::built_in(), Material::Clip, true, start);
         let packets = send_between(&mut camera, start, start + 99 * STEP);
         for rid in ["q", "h", "f"] {
             let of_layer: Vec<_> = packets.iter().filter(|packet| packet.rid == Some(rid)).collect();
@@ -297,13 +302,32 @@ mod tests {
             assert!(of_layer.iter().enumerate().all(|(number, packet)| packet.sequence == number as u64));
             assert_eq!(of_layer.last().map(|packet| packet.timestamp), Some(29 * 3000));
         }
-        assert!(packets.iter().all(|packet| packet.payload.len() <= MAX_PAYLOAD_BYTES));
+        assert!(packets.iter().all(|packet| packet.payload.len() <= 1150));
+    }
+
+    #[test]
+    fn even_material_has_packets_of_one_size_with_a_stamp_in_them() {
+        let start = Instant::now();
+        let stamps = Some(Stamps { epoch: start, run: 7 });
+        let library = Library::built_in();
+        let mut camera = Camera::new(&library, Material::Even, true, start).stamping(stamps);
+        let pictures = send_between(&mut camera, start, start + 99 * STEP);
+        assert_eq!((pictures.len(), pictures[0].rid), (150, None), "30 pictures of 5 packets, in one layer");
+        assert!(pictures.iter().all(|packet| packet.payload.len() == 1200));
+        let stamps = Stamps { epoch: start, run: 7 };
+        let now = start + 100 * STEP;
+        let ages = pictures.iter().filter_map(|packet| stamps.age_of_picture(now, &packet.payload));
+        assert_eq!(ages.collect::<Vec<_>>()[0], SECOND, "only the last packet of each has one");
+        let mut microphone = Microphone::new(&library, Material::Even, 0, start).stamping(Some(stamps));
+        let sounds: Vec<_> = std::iter::from_fn(|| microphone.poll(start + SECOND / 5)).collect();
+        assert!(sounds.iter().all(|packet| packet.payload.len() == 120), "{:?}", sounds[0].payload.len());
+        assert_eq!(stamps.age(start + SECOND, &sounds[0].payload), Some(SECOND * 4 / 5));
     }
 
     #[test]
     fn a_keyframe_request_makes_the_next_frame_of_that_layer_a_keyframe() {
         let start = Instant::now();
-        let mut camera = Camera::new(&Library::built_in(), true, start);
+        let mut camera = Camera::new(&Library::built_in(), Material::Clip, true, start);
         send_between(&mut camera, start, start + SECOND);
         camera.restart_with_keyframe(Some("h"));
         let packets = send_between(&mut camera, start + SECOND, start + SECOND + FRAME);
@@ -313,7 +337,7 @@ mod tests {
     #[test]
     fn a_layer_that_nobody_shows_is_not_sent_and_comes_back_with_a_keyframe() {
         let start = Instant::now();
-        let mut camera = Camera::new(&Library::built_in(), true, start);
+        let mut camera = Camera::new(&Library::built_in(), Material::Clip, true, start);
         send_between(&mut camera, start, start);
         camera.show_layers(&["q".into()]);
         let packets = send_between(&mut camera, start, start + SECOND);
@@ -326,7 +350,7 @@ mod tests {
     #[test]
     fn a_microphone_keeps_time_while_muted_but_does_not_count_packets() {
         let start = Instant::now();
-        let mut microphone = Microphone::new(&Library::built_in(), 0, start);
+        let mut microphone = Microphone::new(&Library::built_in(), Material::Clip, 0, start);
         assert_eq!(std::iter::from_fn(|| microphone.poll(start + SECOND / 5)).count(), 11);
         microphone.set_muted(true);
         assert_eq!(microphone.poll(start + SECOND * 2 / 5), None);
@@ -339,7 +363,7 @@ mod tests {
     #[test]
     fn what_a_late_process_could_not_send_is_left_out_and_counted() {
         let start = Instant::now();
-        let mut camera = Camera::new(&Library::built_in(), false, start);
+        let mut camera = Camera::new(&Library::built_in(), Material::Clip, false, start);
         let burst: Vec<_> = std::iter::from_fn(|| camera.poll(start + SECOND)).collect();
         assert_eq!(burst.iter().filter(|packet| packet.marker).count(), 8, "frames of the last 250 ms");
         assert_eq!(camera.left_out(), 23);

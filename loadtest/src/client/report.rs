@@ -5,21 +5,21 @@ use std::time::Duration;
 use isthmus_protocol::{
     NodeId, ParticipantId, PopId, RoomId,
     pops::Measurement,
-    signal::{Kind, LeaveReason, SlotContent},
+    signal::{Kind, SlotContent},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::measure::Delays;
+use super::{impairment::Counted, measure::Delays};
 
 /// One client's stay in a room.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
     /// The name it joined under.
     pub name: String,
     /// The room.
     pub room: RoomId,
-    /// The PoP it chose.
-    pub pop: PopId,
+    /// The PoP it chose, where there are PoPs.
+    pub pop: Option<PopId>,
     /// What it measured of the PoPs that it probed, the fastest first.
     pub probes: Vec<Measurement>,
     /// Its id in the room, once it was welcomed.
@@ -30,8 +30,8 @@ pub struct Report {
     pub duration_ms: f64,
     /// When each phase of joining had ended.
     pub join: JoinPhases,
-    /// Why it ended early, if it did.
-    pub ended: Option<LeaveReason>,
+    /// Why the server ended it, if it did; an Isthmus door's reasons as its protocol writes them.
+    pub ended: Option<String>,
     /// Refusals that did not end the session.
     pub errors: Vec<String>,
     /// Participants it was told of, itself included.
@@ -40,6 +40,8 @@ pub struct Report {
     pub others_published: bool,
     /// Session descriptions it offered: joins and leaves of others must not add to it.
     pub offers: u32,
+    /// What its network did, where the scenario gave it a bad one.
+    pub network: Option<Counted>,
     /// What it sent.
     pub sent: SentReport,
     /// What it received, by slot.
@@ -47,7 +49,7 @@ pub struct Report {
 }
 
 /// Milliseconds from the first request to the end of each phase; none for a phase that was not reached.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct JoinPhases {
     /// The list of PoPs was there and the best were probed.
     pub pops_ms: Option<f64>,
@@ -70,7 +72,7 @@ pub struct JoinPhases {
 }
 
 /// What a client sent.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SentReport {
     /// RTP packets, all tracks and layers.
     pub packets: u64,
@@ -84,7 +86,7 @@ pub struct SentReport {
 }
 
 /// What arrived in one slot.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SlotReport {
     /// The m-line.
     pub mid: String,
@@ -108,9 +110,10 @@ pub struct SlotReport {
     pub first_packet_ms: Option<f64>,
     /// From the last packet to the end of the stay: long for a stream that died.
     pub silent_ms: Option<f64>,
-    /// How long half of the speech was under way, from socket to socket; only where it was stamped.
+    /// How long half of the speech, or of the pictures to their last packet, was under way, from socket to socket; only where
+    /// it was stamped.
     pub delay_p50_ms: Option<f64>,
-    /// The same of 99 in 100 packets.
+    /// The same of 99 in 100.
     pub delay_p99_ms: Option<f64>,
     /// All of these delays, for sums over clients.
     #[serde(skip)]
@@ -120,7 +123,7 @@ pub struct SlotReport {
 }
 
 /// What a decoder could have shown of a slot.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VideoReport {
     /// Decodable frames.
     pub frames: u64,

@@ -90,13 +90,16 @@ pub fn frame_size(frame: &[u8]) -> Option<(u16, u16)> {
     is_keyframe.then_some((u16::from_le_bytes([w0, w1]) & 0x3fff, u16::from_le_bytes([h0, h1]) & 0x3fff))
 }
 
-/// Splits a frame into RTP payloads of at most `max_bytes`, evenly, so that no small packet trails.
+/// What [`packetise`] adds to each packet.
+pub const DESCRIPTOR_BYTES: usize = 4;
+
+/// Splits a frame into RTP payloads of at most `max_bytes`, evenly to a byte as libwebrtc does, so that no small packet trails.
 pub fn packetise(frame: &[u8], picture_id: u16, max_bytes: usize) -> Vec<Arc<[u8]>> {
-    const DESCRIPTOR_BYTES: usize = 4;
     let [high, low] = picture_id.to_be_bytes();
     let room = max_bytes.saturating_sub(DESCRIPTOR_BYTES).max(1);
     let count = frame.len().div_ceil(room).max(1);
-    let chunks = frame.chunks(frame.len().div_ceil(count).max(1));
+    // The larger ones last.
+    let chunks = (0..count).map(|index| &frame[frame.len() * index / count..frame.len() * (index + 1) / count]);
     let payload = |(index, chunk): (usize, &[u8])| {
         let start = if index == 0 { START } else { 0 };
         let descriptor = [EXTENDED | start, HAS_PICTURE_ID, LONG_PICTURE_ID | high, low];
@@ -156,6 +159,8 @@ mod tests {
             prop_assert!(payloads.iter().all(|payload| payload.len() <= max_bytes));
             let starts = payloads.iter().filter(|p| Descriptor::parse(p).is_some_and(|d| d.starts_frame)).count();
             prop_assert_eq!(starts, 1);
+            let sizes = payloads.iter().map(|payload| payload.len());
+            prop_assert!(sizes.clone().max().zip(sizes.min()).is_some_and(|(most, least)| most - least <= 1));
         }
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{
-    plan::{Floor, Method, Row},
+    plan::{Floor, Method, Row, Streams},
     sending,
 };
 
@@ -74,7 +74,7 @@ fn measure(arguments: &FloorArguments) -> anyhow::Result<Floor> {
     let mut paced = Vec::with_capacity(lines.len());
     for (receivers, method) in lines {
         progress.set_message(format!("{receivers} receivers, {method}"));
-        let counted = sending::paced(receivers.into(), method, duration)?;
+        let counted = sending::paced(Streams::Camera, receivers.into(), method, duration)?;
         paced.push(Row::new(receivers.into(), method, &counted)?);
         progress.inc(1);
     }

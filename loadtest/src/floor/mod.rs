@@ -13,4 +13,4 @@ pub mod command;
 pub mod plan;
 mod receiving;
 mod seal;
-mod sending;
+pub(crate) mod sending;

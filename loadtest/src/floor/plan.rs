@@ -39,9 +39,35 @@ impl Burst {
     }
 }
 
-/// The moments of one stream of pictures and one voice, until `duration`.
+/// What is sent to each receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Streams {
+    /// One stream of pictures and one voice: someone who shows a camera.
+    Camera,
+    /// So many voices, at moments that are spread evenly.
+    Voices(u32),
+}
+
+impl Streams {
+    fn frames_per_second(self) -> u32 {
+        match self {
+            Self::Camera => FRAMES_PER_SECOND,
+            Self::Voices(_) => 0,
+        }
+    }
+
+    fn voices(self) -> u32 {
+        match self {
+            Self::Camera => 1,
+            Self::Voices(voices) => voices,
+        }
+    }
+}
+
+/// The moments at which something is sent, until `duration`.
 #[derive(Debug)]
 pub struct Schedule {
+    streams: Streams,
     duration: Duration,
     frames: u32,
     voice_packets: u32,
@@ -49,8 +75,8 @@ pub struct Schedule {
 
 impl Schedule {
     /// From the beginning.
-    pub fn new(duration: Duration) -> Self {
-        Self { duration, frames: 0, voice_packets: 0 }
+    pub fn new(streams: Streams, duration: Duration) -> Self {
+        Self { streams, duration, frames: 0, voice_packets: 0 }
     }
 }
 
@@ -58,15 +84,17 @@ impl Iterator for Schedule {
     type Item = (Duration, Burst);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let second = Duration::from_secs(1);
-        let frame_at = second * self.frames / FRAMES_PER_SECOND;
-        let voice_at = second * self.voice_packets / VOICE_PACKETS_PER_SECOND;
-        let (at, burst) = if frame_at <= voice_at {
+        // None for what is never sent.
+        let moment = |number: u32, per_second: u32| (Duration::from_secs(1) * number).checked_div(per_second);
+        let frame_at = moment(self.frames, self.streams.frames_per_second());
+        let voice_at = moment(self.voice_packets, VOICE_PACKETS_PER_SECOND * self.streams.voices());
+        let frame_is_next = frame_at.is_some_and(|frame| voice_at.is_none_or(|voice| frame <= voice));
+        let (at, burst) = if frame_is_next {
             self.frames += 1;
-            (frame_at, Burst::Frame)
+            (frame_at?, Burst::Frame)
         } else {
             self.voice_packets += 1;
-            (voice_at, Burst::Voice)
+            (voice_at?, Burst::Voice)
         };
         (at < self.duration).then_some((at, burst))
     }
@@ -213,14 +241,17 @@ mod tests {
 
     #[test]
     fn a_second_has_its_pictures_and_its_speech_in_order() {
-        let moments: Vec<_> = Schedule::new(Duration::from_secs(2)).collect();
+        let moments: Vec<_> = Schedule::new(Streams::Camera, Duration::from_secs(2)).collect();
         assert!(moments.is_sorted_by_key(|(at, _)| *at));
         let count = |wanted| moments.iter().filter(|(_, burst)| *burst == wanted).count();
         assert_eq!((count(Burst::Frame), count(Burst::Voice)), (60, 100));
         let packets: usize = moments.iter().map(|(_, burst)| burst.packets()).sum();
         assert_eq!(packets, 2 * (30 * 5 + 50));
         assert_eq!(moments.last(), Some(&(Duration::from_millis(1980), Burst::Voice)));
-        assert_eq!(Schedule::new(Duration::ZERO).next(), None);
+        assert_eq!(Schedule::new(Streams::Camera, Duration::ZERO).next(), None);
+        let voices: Vec<_> = Schedule::new(Streams::Voices(3), Duration::from_secs(1)).collect();
+        assert!(voices.len() == 150 && voices.iter().all(|(_, burst)| *burst == Burst::Voice), "{voices:?}");
+        assert_eq!(Schedule::new(Streams::Voices(0), Duration::from_secs(1)).next(), None);
     }
 
     #[test]

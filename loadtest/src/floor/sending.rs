@@ -13,7 +13,7 @@ use nix::time::{ClockId, clock_gettime};
 use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
 
 use super::{
-    plan::{Alone, Burst, Counted, Method, Schedule},
+    plan::{Alone, Burst, Counted, Method, Schedule, Streams},
     receiving::Receivers,
     seal::Sealer,
 };
@@ -25,12 +25,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 const FLAT_OUT_BATCH: u64 = 256;
 
 /// Sends at the pace of a call to so many receivers.
-pub(super) fn paced(receivers: usize, method: Method, duration: Duration) -> anyhow::Result<Counted> {
+pub(crate) fn paced(streams: Streams, receivers: usize, method: Method, duration: Duration) -> anyhow::Result<Counted> {
     let receivers = Receivers::start(receivers)?;
     let mut sender = Sender::new()?;
     let mut counted = Counted::default();
     let (began, cpu_before) = (Instant::now(), cpu_time()?);
-    for (at, burst) in Schedule::new(duration) {
+    for (at, burst) in Schedule::new(streams, duration) {
         thread::sleep((began + at).saturating_duration_since(Instant::now()));
         counted.latest = counted.latest.max(began.elapsed().saturating_sub(at));
         for to in receivers.addresses() {

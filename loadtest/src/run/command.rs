@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "IO: draws the name of the run's rooms")]
 
 use std::{
+    ffi::OsString,
     io::Write,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -12,13 +13,15 @@ use anyhow::Context as _;
 use clap::Args;
 use isthmus_protocol::PopId;
 use reqwest::Url;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    conduct::{Settings, conduct},
+    agent,
+    conduct::{Settings, Spawn, conduct},
     html,
     live::Live,
     report::RunReport,
-    scenario::Scenario,
+    scenario::{Scenario, Service},
     threshold::Threshold,
 };
 use crate::{exit, signals::EndSignals};
@@ -29,6 +32,7 @@ pub const HELP: &str = r#"A scenario, with every key (only [target] url, one [[s
   thresholds = ["joins.failed == 0", "join_ms.p95 <= 250", "loss.share < 0.001"]
 
   [target]
+  kind = "isthmus"                # default; or "whip" or "janus", below
   url = "http://127.0.0.1:7100"   # any door; each client looks for the nearest PoP, as a browser does
   pops = ["panama", "zurich"]     # or those of a room join by these, one after the other
   ca = "ca.pem"                   # trusts this authority alone; paths stand beside the scenario
@@ -57,14 +61,37 @@ pub const HELP: &str = r#"A scenario, with every key (only [target] url, one [[s
   audio_slots = 3                 # receive slots of each (default 3)
   video_slots = 4                 # of each viewer (default: as many as there are cameras, at most 9)
   tile_height = 360               # pixels at which viewers show a picture: decides the layer (default 360)
+  media = "clip"                  # default: real VP8 and Opus; or "even": 5 packets of 1200 B a picture, sounds of 120 B;
+                                  # or "chromium": pictures of sizes that Chromium's encoder made, 1.5 Mbit/s
+  networks = { mobile = 0.3 }     # this share of the participants has that network; the others that of this machine
+
+  [networks.mobile]               # of clients' UDP, each way; all keys optional. Signalling goes unhindered
+  loss = 0.02                     # a share, 0 to 1
+  delay_ms = 40
+  jitter_ms = 10
+  reorder = false                 # whether jitter lets packets overtake
+  [networks.mobile.down]          # or up: what is said here is of one way
+  rate_mbps = 4
+  queue_ms = 200                  # longest wait behind the rate; then packets are dropped
 
   [churn]
   per_minute = 0.2                # this share of those present leaves each minute, at any moment,
   away = "2s"                     # and comes back after so long
 
+Other targets. There a session goes one way: who publishes neither watches nor listens.
+  [target]
+  kind = "whip"                   # any server with WHIP (RFC 9725) and WHEP; {room} becomes the room's name
+  whip = "http://127.0.0.1:7100/v1/rooms/{room}/whip"
+  whep = "http://127.0.0.1:7100/v1/rooms/{room}/whep"
+  guests = "http://127.0.0.1:7100/v1/rooms/{room}/guests"   # an Isthmus door gives each a token; or token = "..." for all
+  [target]
+  kind = "janus"                  # the videoroom, by WebSocket; viewers watch whole feeds, as many as they have slots.
+  url = "ws://127.0.0.1:8188"     # Publishers make the rooms, which stay until Janus ends
+  secret = "..."                  # its api_secret, if it has one
+
 Thresholds compare a figure with a number by <=, >=, ==, !=, < or >. Figures have the paths of the report's JSON, among them
 joins.{planned,joined,failed,ended_early,failed_share}, join_ms.{p50,p95,p99,max}, phases.token_ms.p95, first_packet_ms.p95,
-first_frame_ms.p95, loss.{share,audio_share,video_share,worst_client_share}, audio_jitter_ms.p95, voice_delay_ms.p99, voice_mos.p5, frames_per_second.p5,
+first_frame_ms.p95, loss.{share,audio_share,video_share,worst_client_share}, audio_jitter_ms.p95, voice_delay_ms.p99, picture_delay_ms.p99, voice_mos.p5, frames_per_second.p5,
 freezes.per_minute, server.cpu_us_per_packet, server.memory_kib_per_participant, generator.busiest_thread_share; a wrong name
 is answered with all of them. A figure that was not measured holds no threshold.
 
@@ -75,8 +102,12 @@ from: raise its limits ([gateway.limits]), as `isthmus dev` does, or it refuses 
 This program watches itself. If a thread of it was busy more than 90 % of 5 s, 1 in 100 timers more than 20 ms late, more than
 1 in 10,000 packets dropped by the kernel because it did not read them in time, or 1 in 1,000 not sent in time, then the run fails.
 
+With --generators K participants are dealt out among K processes of this program, which one report joins: their delays and
+counts, not averages of averages. A generator that is gone fails the run.
+
 Examples:
   loadtest run loadtest/scenarios/meeting.toml
+  loadtest run loadtest/scenarios/bad-networks.toml --generators 2
   loadtest run loadtest/scenarios/audio-room.toml --json report.json --html report.html --threshold 'loss.share < 0.001'
   loadtest run loadtest/scenarios/one-to-one.toml --url https://zurich.example.org --pop zurich
   loadtest run loadtest/scenarios/audio-room.toml --pid-file .isthmus/pids.json --metrics http://127.0.0.1:7103/metrics
@@ -116,20 +147,37 @@ pub struct RunArguments {
     /// Seed instead of the scenario's
     #[arg(long)]
     seed: Option<u64>,
-    /// Threads that carry clients [default: one for each core]
+    /// Threads that carry clients, in each generator process [default: one for each core, or one in each of several]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
+    /// Processes of this program among which the participants are dealt out, joined into one report; one is this process
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    generators: u16,
+    /// Is one of those processes
+    #[arg(long, hide = true)]
+    agent: bool,
 }
 
 /// Runs `loadtest run`.
 pub async fn run(arguments: RunArguments) -> anyhow::Result<ExitCode> {
     let scenario = scenario(&arguments)?;
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if arguments.agent {
+        // Ctrl-C reaches the whole group of processes; the one that gives orders says when to leave.
+        let _interrupts = signal(SignalKind::interrupt())?;
+        agent::run(&scenario, arguments.threads.map_or_else(cores, usize::from)).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
     // Before anything else: an interrupted run has a report too.
     let mut ended = EndSignals::listen()?;
-    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let settings = Settings {
         file: arguments.scenario.display().to_string(),
-        threads: arguments.threads.map_or_else(cores, usize::from),
+        threads: match arguments.threads {
+            Some(threads) => threads.into(),
+            None if arguments.generators > 1 => 1,
+            None => cores(),
+        },
+        processes: (arguments.generators > 1).then(|| spawn(&arguments)).transpose()?,
         run: rand::random(),
     };
     let mut live = Live::new(scenario.duration())?;
@@ -140,14 +188,42 @@ pub async fn run(arguments: RunArguments) -> anyhow::Result<ExitCode> {
     Ok(report.verdict.exit_code())
 }
 
+/// The generator processes: the same program with what the command line says of the scenario.
+fn spawn(arguments: &RunArguments) -> anyhow::Result<Spawn> {
+    let program = std::env::current_exe().context("this program does not find itself")?;
+    let mut passed: Vec<OsString> = vec!["run".into(), arguments.scenario.clone().into(), "--agent".into()];
+    passed.extend(["--threads".into(), arguments.threads.unwrap_or(1).to_string().into()]);
+    let mut pass = |flag: &str, value: OsString| passed.extend([flag.into(), value]);
+    if let Some(url) = &arguments.url {
+        pass("--url", url.as_str().into());
+    }
+    for pop in &arguments.pop {
+        pass("--pop", pop.as_str().into());
+    }
+    if let Some(ca) = &arguments.ca {
+        pass("--ca", ca.into());
+    }
+    if let Some(seed) = arguments.seed {
+        pass("--seed", seed.to_string().into());
+    }
+    Ok(Spawn { count: arguments.generators, program, arguments: passed })
+}
+
 /// The scenario's file with what the command line says over it.
 fn scenario(arguments: &RunArguments) -> anyhow::Result<Scenario> {
     let mut scenario = Scenario::read(&arguments.scenario).map_err(|error| exit::BadUsage(error.to_string()))?;
-    if let Some(url) = &arguments.url {
-        scenario.target.url = url.clone();
+    match (&mut scenario.target.service, &arguments.url) {
+        (Service::Isthmus { url, .. } | Service::Janus { url, .. }, Some(other)) => url.clone_from(other),
+        (Service::Whip { .. }, Some(_)) => {
+            return Err(exit::BadUsage("--url does not go with a target of kind whip: write its URLs".into()).into());
+        }
+        (_, None) => {}
     }
     if !arguments.pop.is_empty() {
-        scenario.target.pops.clone_from(&arguments.pop);
+        let Service::Isthmus { pops, .. } = &mut scenario.target.service else {
+            return Err(exit::BadUsage("--pop goes with a target of kind isthmus alone".into()).into());
+        };
+        pops.clone_from(&arguments.pop);
     }
     if arguments.ca.is_some() {
         scenario.target.authority.clone_from(&arguments.ca);
@@ -249,14 +325,23 @@ mod tests {
 
     #[test]
     fn the_scenario_in_the_help_and_the_examples_can_be_read() {
-        let shown = HELP.split_once('\n').and_then(|(_, rest)| rest.split_once("\nThresholds compare"));
-        Scenario::parse("help", shown.expect("the help has a scenario").0).expect("good");
+        let shown = HELP.split_once('\n').and_then(|(_, rest)| rest.split_once("\nOther targets"));
+        let (scenario, rest) = shown.expect("the help has a scenario");
+        Scenario::parse("help", scenario).expect("good");
+        let targets = rest.split_once("\nThresholds compare").expect("other targets come before").0.split("[target]");
+        let others = scenario.split_once("[server]").expect("the target comes before").1;
+        for target in targets.skip(1) {
+            Scenario::parse("help", &format!("[target]\n{target}\n[server]\n{others}")).expect("good");
+        }
         for (file, text) in [
             ("one-to-one.toml", include_str!("../../scenarios/one-to-one.toml")),
             ("meeting.toml", include_str!("../../scenarios/meeting.toml")),
             ("audio-room.toml", include_str!("../../scenarios/audio-room.toml")),
             ("across-pops.toml", include_str!("../../scenarios/across-pops.toml")),
             ("one-to-many.toml", include_str!("../../scenarios/one-to-many.toml")),
+            ("bad-networks.toml", include_str!("../../scenarios/bad-networks.toml")),
+            ("whip.toml", include_str!("../../scenarios/whip.toml")),
+            ("janus.toml", include_str!("../../scenarios/janus.toml")),
         ] {
             let scenario = Scenario::parse(file, text).expect("good");
             assert!(!scenario.thresholds.is_empty(), "{file} would pass whatever happens");

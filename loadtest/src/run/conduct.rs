@@ -4,11 +4,12 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    ffi::OsString,
+    path::PathBuf,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use nix::time::{ClockId, clock_gettime};
 use tokio::{
     sync::mpsc,
@@ -16,25 +17,22 @@ use tokio::{
 };
 
 use super::{
+    agent::monotonic,
     figures::Collector,
-    fleet::{Fleet, News},
+    fleet::Fleet,
+    generators::{Generators, News, Processes},
     health::{Counts, Health, Second},
     live::Live,
     plan::{Plan, Seat, Step},
     pulse::{Beat, Pulse},
     report::{Failure, RunReport, SCHEMA, Sample, judge, verdict},
     scenario::Scenario,
-    server::{Probe, Reading, ServerMeter},
-    sockets::Sockets,
-    stay::{Invitation, LiveTraffic, Outcome, Shared, Stay},
+    server::{Clients, Probe, Reading, ServerMeter},
+    stay::{Outcome, Shared, Stay},
+    target,
+    wire::Vitals,
 };
-use crate::client::{
-    join::{Doors, JoinOptions},
-    media::Library,
-    report::rounded,
-    session::{ClientConfig, Traffic},
-    stamp::Stamps,
-};
+use crate::client::{report::rounded, session::Traffic};
 
 /// How long clients may take for their goodbyes at the end.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,10 +43,23 @@ const SECOND: Duration = Duration::from_secs(1);
 pub struct Settings {
     /// How reports name the scenario.
     pub file: String,
-    /// Threads that carry clients.
+    /// Threads that carry clients, in each process.
     pub threads: usize,
+    /// Generator processes; none: this one carries the clients.
+    pub processes: Option<Spawn>,
     /// Becomes part of the names of rooms, in eight hexadecimal digits, so that no two runs meet.
     pub run: u32,
+}
+
+/// Generator processes to start.
+#[derive(Debug, Clone)]
+pub struct Spawn {
+    /// How many.
+    pub count: u16,
+    /// Which program.
+    pub program: PathBuf,
+    /// Its arguments, by which it becomes a generator of the same scenario.
+    pub arguments: Vec<OsString>,
 }
 
 /// Runs a scenario until its end, until the target fails, or until `interrupted`. A run that fails has a report too.
@@ -62,23 +73,24 @@ pub async fn conduct(
     let started_unix_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let cpu_before = process_cpu();
     let mut run = Run::new(scenario, &plan, &settings);
+    let mut cpu = None;
     match run.prepare().await {
-        Ok((shared, probe)) => {
+        Ok((mut generators, probe)) => {
             let readings = probe.map(Probe::watch);
-            let mut fleet = Fleet::start(settings.threads, &shared)?;
             run.begin = Instant::now();
-            run.carry_out(&mut fleet, &shared, readings, live, interrupted).await;
+            generators.begin(settings.run, monotonic()?.as_nanos() as u64).await;
+            run.carry_out(&mut generators, readings, live, interrupted).await;
             live.say("clients leave");
-            run.take_leave(fleet).await;
-            run.received = shared.traffic.total();
+            cpu = run.take_leave(generators).await;
         }
         Err(error) => run.failures.push(format!("{error:#}")),
     }
-    let cpu = cpu_before.zip(process_cpu()).map(|(before, after)| after.saturating_sub(before));
+    let cpu = cpu_before.zip(cpu).map(|(before, after)| after.saturating_sub(before));
     Ok(run.report(started_unix_s, cpu, &settings))
 }
 
-fn process_cpu() -> Option<Duration> {
+/// CPU time of this process so far.
+pub(super) fn process_cpu() -> Option<Duration> {
     clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).ok().map(Duration::from)
 }
 
@@ -88,8 +100,6 @@ struct Run<'a> {
     plan: &'a Plan,
     settings: &'a Settings,
     begin: Instant,
-    /// Tells speech of this run from that of another.
-    stamp: u32,
     /// How long it lasted, once it is over.
     lasted: Duration,
     collector: Collector,
@@ -98,6 +108,8 @@ struct Run<'a> {
     server: ServerMeter,
     /// CPU time over time of the media nodes, when they were last read.
     server_cores: Option<f64>,
+    /// Resident memory of the media nodes, when they were last read.
+    server_mib: Option<f64>,
     /// Seats of clients in their calls.
     in_call: HashSet<usize>,
     /// By room: how many in it publish, and how many are in it.
@@ -108,7 +120,6 @@ struct Run<'a> {
     /// Whether anyone came or went since the last second.
     moved: bool,
     last: LastSecond,
-    received: Traffic,
     drops: Option<u64>,
     failures: Vec<String>,
     not_measured: Vec<String>,
@@ -132,13 +143,13 @@ impl<'a> Run<'a> {
             plan,
             settings,
             begin: Instant::now(),
-            stamp: settings.run,
             lasted: Duration::ZERO,
             collector: Collector::default(),
             pulse: Pulse::default(),
-            health: Health::new(settings.threads),
+            health: Health::new(settings.threads * settings.processes.as_ref().map_or(1, |spawn| spawn.count.into())),
             server: ServerMeter::default(),
             server_cores: None,
+            server_mib: None,
             in_call: HashSet::new(),
             rooms: HashMap::new(),
             most_in_call: 0,
@@ -146,7 +157,6 @@ impl<'a> Run<'a> {
             failed: 0,
             moved: true,
             last: LastSecond::default(),
-            received: Traffic::default(),
             drops: None,
             failures: Vec::new(),
             not_measured: Vec::new(),
@@ -154,29 +164,26 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Asks the target whether it is there, before any load is made.
-    async fn prepare(&mut self) -> anyhow::Result<(Arc<Shared>, Option<Probe>)> {
-        // The first random bytes of a process take aws-lc 50 ms to seed itself by. A browser has long done that.
-        aws_lc_rs::rand::fill(&mut [0; 16]).context("there is no randomness")?;
-        let target = &self.scenario.target;
-        let doors = Doors::new(target.authority.as_deref())?;
-        let list = doors.pops(&target.url).await.with_context(|| format!("the target {} is not there", target.url))?;
-        if let Some(pop) = target.pops.iter().find(|pop| !list.pops.iter().any(|entry| entry.id == **pop)) {
-            let known: Vec<_> = list.pops.iter().map(|entry| entry.id.as_str()).collect();
-            bail!("the target has no PoP {pop}; there are {}", known.join(", "));
-        }
+    /// Asks the target whether it is there, before any load is made, and gets those ready who make it.
+    async fn prepare(&mut self) -> anyhow::Result<(Generators, Option<Probe>)> {
+        let shared = Shared::new(self.scenario)?;
+        target::reach(&self.scenario.target.service, &shared.doors).await?;
         let probe = Probe::new(&self.scenario.server).await.context("the target's processes cannot be read")?;
         if probe.is_none() {
             self.not_measured.push("server: the scenario's [server] names no process and no metrics page".into());
         }
-        let (sockets, traffic) = (Sockets::default(), LiveTraffic::default());
-        Ok((Arc::new(Shared { library: Library::built_in(), doors, sockets, traffic }), probe))
+        let generators = match &self.settings.processes {
+            None => Generators::Threads(Fleet::start(self.settings.threads, &shared)?, shared),
+            Some(Spawn { count, program, arguments }) => {
+                Generators::Processes(Processes::start(*count, program.clone(), arguments).await?)
+            }
+        };
+        Ok((generators, probe))
     }
 
     async fn carry_out(
         &mut self,
-        fleet: &mut Fleet,
-        shared: &Shared,
+        generators: &mut Generators,
         mut readings: Option<mpsc::Receiver<anyhow::Result<Reading>>>,
         live: &mut Live,
         interrupted: impl Future<Output = ()>,
@@ -189,63 +196,37 @@ impl<'a> Run<'a> {
         while self.failures.is_empty() {
             let next = moves.peek().map_or(end, |step| self.begin + step.at);
             tokio::select! {
-                Some(news) = fleet.news() => self.handle_news(news),
+                Some(news) = generators.news() => self.handle_news(news),
                 () = tokio::time::sleep_until(next.into()) => match moves.next() {
-                    Some(step) => self.order(fleet, step.seat, step.what).await,
+                    Some(step) => self.order(generators, step.seat, step.what).await,
                     None => break,
                 },
                 _ = second.tick() => {
-                    self.handle_second(fleet, shared);
+                    self.handle_second(generators);
                     if let Some(sample) = self.seconds.last() {
                         live.show(sample, self.joined, self.failed);
                     }
                 }
-                Some(reading) = next_of(&mut readings) => self.handle_reading(reading),
+                Some(reading) = next_of(&mut readings) => self.handle_reading(reading, generators.traffic()),
                 () = &mut interrupted => self.failures.push("interrupted".into()),
             }
         }
         self.lasted = self.begin.elapsed();
         // While sockets are open: the kernel forgets the drops of those that are closed.
-        self.drops = shared.sockets.drops();
+        self.drops = generators.vitals().drops;
     }
 
-    async fn order(&mut self, fleet: &Fleet, seat: usize, what: Step) {
+    async fn order(&mut self, generators: &Generators, seat: usize, what: Step) {
         self.moved = true;
         match what {
-            Step::Join => fleet.join(self.invitation(seat)).await,
-            Step::Leave => fleet.leave(seat).await,
-        }
-    }
-
-    fn invitation(&self, number: usize) -> Invitation {
-        let seat = &self.plan.seats[number];
-        let kind = &self.scenario.rooms[seat.kind];
-        let part = seat.part(kind);
-        let name = format!("{}-{}", kind.name, seat.place);
-        let room = format!("lt-{:08x}-{}-{}", self.settings.run, kind.name, seat.room);
-        let room: isthmus_protocol::RoomId = room.parse().expect("a kind's name has characters and length of a room's");
-        let target = &self.scenario.target;
-        Invitation {
-            seat: number,
-            options: JoinOptions {
-                url: target.url.clone(),
-                room: room.clone(),
-                name: name.clone(),
-                pop: target.pops.get(seat.place as usize % target.pops.len().max(1)).cloned(),
-            },
-            config: ClientConfig {
-                name,
-                room,
-                audio: part.audio,
-                video: part.video,
-                simulcast: kind.simulcast,
-                audio_slots: kind.audio_slots.into(),
-                video_slots: if part.views { kind.video_slots.into() } else { 0 },
-                tile_height: kind.tile_height,
-                // A prime, so that neighbours are far apart in the speech.
-                speech_offset: number * 7919,
-                stamps: Some(Stamps { epoch: self.begin, run: self.stamp }),
-            },
+            Step::Join => {
+                let room = self.plan.seats[seat].room;
+                let others_published = self.rooms.get(&room).is_some_and(|(publishers, _)| *publishers > 0);
+                let (run, begin) = (self.settings.run, self.begin);
+                let invitation = || target::invite(self.scenario, self.plan, run, begin, seat, others_published);
+                generators.join(invitation, seat, others_published).await;
+            }
+            Step::Leave => generators.leave(seat).await,
         }
     }
 
@@ -262,6 +243,7 @@ impl<'a> Run<'a> {
                 self.pulse.handle_joined();
             }
             News::Ended(stay) => self.handle_ended(&stay),
+            News::Lost(why) => self.failures.push(why),
         }
     }
 
@@ -286,15 +268,17 @@ impl<'a> Run<'a> {
         self.collector.add(stay);
     }
 
-    fn handle_reading(&mut self, reading: anyhow::Result<Reading>) {
+    fn handle_reading(&mut self, reading: anyhow::Result<Reading>, traffic: Traffic) {
         let now = self.begin.elapsed();
         match reading {
             Ok(reading) => {
                 let quiet = !std::mem::take(&mut self.moved);
-                self.server_cores = self.server.handle_reading(now, reading, self.in_call.len() as u64, quiet);
+                self.server_mib = reading.resident_bytes.map(|bytes| bytes / 1024.0 / 1024.0);
+                let clients = Clients { count: self.in_call.len() as u64, received: traffic.received_packets };
+                self.server_cores = self.server.handle_reading(now, reading, clients, quiet);
             }
             Err(error) => {
-                self.server_cores = None;
+                (self.server_cores, self.server_mib) = (None, None);
                 if !self.not_measured.iter().any(|known| known.starts_with("server: ")) {
                     let from_s = now.as_secs();
                     self.not_measured.push(format!("server: a reading at {from_s} s, and maybe later ones: {error:#}"));
@@ -303,10 +287,9 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn handle_second(&mut self, fleet: &Fleet, shared: &Shared) {
+    fn handle_second(&mut self, generators: &Generators) {
         let now = self.begin.elapsed();
-        let traffic = shared.traffic.total();
-        let (cpu, late) = fleet.vitals();
+        let Vitals { cpu, late, traffic, .. } = generators.vitals();
         let before = std::mem::replace(
             &mut self.last,
             LastSecond { at: now, traffic, joined: self.joined, failed: self.failed, cpu: cpu.clone() },
@@ -329,6 +312,7 @@ impl<'a> Run<'a> {
             generator_cores: rounded(second.cores()),
             timer_late_ms: rounded(second.latest().as_secs_f64() * 1e3),
             server_cores: self.server_cores.map(rounded),
+            server_mib: self.server_mib.map(rounded),
         });
         self.health.handle_second(second);
         let someone_should_receive = self.rooms.values().any(|(publishers, members)| *publishers > 0 && *members > 1);
@@ -336,24 +320,30 @@ impl<'a> Run<'a> {
         self.failures.extend(self.pulse.handle_beat(beat));
     }
 
-    /// Everyone leaves; their reports come in.
-    async fn take_leave(&mut self, mut fleet: Fleet) {
-        fleet.dismiss();
-        let failures = std::mem::take(&mut self.failures);
+    /// Everyone leaves; their reports come in. CPU time of all processes until then.
+    async fn take_leave(&mut self, mut generators: Generators) -> Option<Duration> {
+        generators.dismiss();
+        let mut failures = std::mem::take(&mut self.failures);
         let last_news = async {
-            while let Some(news) = fleet.news().await {
-                self.handle_news(news);
+            while let Some(news) = generators.news().await {
+                match news {
+                    // It would have told of its clients.
+                    News::Lost(why) => failures.push(why),
+                    news => self.handle_news(news),
+                }
             }
         };
         let in_time = tokio::time::timeout(LEAVE_TIMEOUT, last_news).await.is_ok();
-        // What fails while everyone leaves has not failed the run.
+        // What else fails while everyone leaves has not failed the run.
         self.failures = failures;
+        let cpu = generators.vitals().process_cpu;
         if in_time {
-            self.failures.extend(fleet.end().err().map(|error| format!("{error:#}")));
+            self.failures.extend(generators.end().await.err().map(|error| format!("{error:#}")));
         } else {
             let (still, limit_s) = (self.in_call.len(), LEAVE_TIMEOUT.as_secs());
             self.failures.push(format!("{still} clients had not left {limit_s} s after they were asked to"));
         }
+        cpu
     }
 
     fn report(mut self, started_unix_s: u64, cpu: Option<Duration>, settings: &Settings) -> RunReport {
@@ -375,8 +365,8 @@ impl<'a> Run<'a> {
         RunReport {
             schema: SCHEMA,
             scenario: settings.file.clone(),
-            target: self.scenario.target.url.origin().ascii_serialization(),
-            pops: self.scenario.target.pops.clone(),
+            target: self.scenario.target.service.origin(),
+            pops: self.scenario.target.service.pops().to_vec(),
             seed: self.scenario.seed,
             run: format!("{:08x}", settings.run),
             started_unix_s,

@@ -1,14 +1,20 @@
 //! How good a voice sounds by the E-model (ITU-T G.107): from loss and delay to a mean opinion score.
 //!
-//! All of G.107's other parameters have their default values, with which the model begins at R = 93.2. Opus is not in
-//! ITU-T G.113: G.711 with concealment stands in for it (Appendix I: Ie = 0, Bpl = 25.1 for random loss). So scores
-//! compare runs and networks, they do not credit Opus for its wide band, and 4.41 is the best there is.
+//! All of G.107's other parameters have their default values (clause 7.7), with which the model begins at R = 93.2. Opus is not
+//! in ITU-T G.113: G.711 with concealment stands in for it (Appendix I, provisional planning values: Ie = 0, Bpl = 25.1 for random
+//! loss). So scores compare runs and networks, they do not credit Opus for its wide band, and 4.41 is the best there is.
+//!
+//! How sure that is: the recommendations' own text was not at hand. The clauses of G.107 (12/2011) are as its table of contents
+//! names them (7.4 delay, 7.5 equipment, 7.7 default values, Annex B the score). 93.2, Ie = 0 with Bpl = 25.1 (G.711 with
+//! concealment; 4.3 without), 95 and the cubic of Annex B stand alike in ten public implementations that do not copy each other,
+//! two of which cite G.113 Appendix I for them. Of the two forms of the delay's impairment that are about, the one here is G.107's
+//! own; the other (0.024 a millisecond and 0.11 beyond 177.3 ms) is a fit of it. Equation numbers are from memory.
 
 use std::time::Duration;
 
-/// R with all default values and neither loss nor delay (G.107 table 2).
+/// R with all default values and neither loss nor delay (G.107 clause 7.7).
 const BEST_R: f64 = 93.2;
-/// G.113 Appendix I, G.711 with packet loss concealment.
+/// G.113 Appendix I, G.711 with packet loss concealment, random loss.
 const IE: f64 = 0.0;
 const BPL: f64 = 25.1;
 
@@ -17,13 +23,13 @@ pub fn mos(loss: f64, delay: Duration) -> f64 {
     score(BEST_R - delay_impairment(delay) - loss_impairment(loss))
 }
 
-/// Ie,eff for random loss (G.107 equation 7-29 with `BurstR` = 1).
+/// Ie,eff for random loss (G.107 clause 7.5, equation 7-29 with `BurstR` = 1).
 fn loss_impairment(loss: f64) -> f64 {
     let percent = loss * 100.0;
     IE + (95.0 - IE) * percent / (percent + BPL)
 }
 
-/// Idd (G.107 equations 7-27 and 7-28). Echo is left out: browsers cancel it.
+/// Idd (G.107 clause 7.4, equations 7-27 and 7-28). Echo is left out: browsers cancel it.
 fn delay_impairment(delay: Duration) -> f64 {
     let ms = delay.as_secs_f64() * 1e3;
     if ms <= 100.0 {

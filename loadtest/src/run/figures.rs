@@ -13,6 +13,7 @@ use super::{
     stay::{Outcome, Stay},
 };
 use crate::client::{
+    impairment::Counted,
     measure::Delays,
     report::{Report, SlotReport, millis, rounded},
 };
@@ -44,6 +45,9 @@ pub struct Figures {
     /// How long packets of speech were under way, from the speaker's socket to the hearer's, over all packets. Quantiles are
     /// at most a tenth too long.
     pub voice_delay_ms: Distribution,
+    /// How long pictures were under way, from the camera's socket to the arrival of their last packet. Quantiles are at most a
+    /// tenth too long.
+    pub picture_delay_ms: Distribution,
     /// Mean opinion score of voices by the E-model ([`super::emodel`]), by slot: from the loss, and from the delay that 1 in 100
     /// packets exceeded, which a playout buffer must wait for, and the 20 ms of a packet.
     pub voice_mos: Distribution,
@@ -51,6 +55,8 @@ pub struct Figures {
     pub frames_per_second: Distribution,
     /// Pictures that stood still, as the WebRTC statistics define it.
     pub freezes: Freezes,
+    /// Packets on the bad networks that the scenario gave to clients.
+    pub networks: Networks,
     /// RTP packets of all clients.
     pub traffic: Traffic,
     /// The target's media nodes, where they can be seen.
@@ -123,6 +129,17 @@ pub struct Freezes {
     pub time_share: Option<f64>,
     /// The longest one.
     pub longest_ms: Option<f64>,
+}
+
+/// UDP packets, both ways, of clients with a network of the scenario.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Networks {
+    /// Clients that had one.
+    pub clients: u64,
+    /// Packets that set out.
+    pub packets: u64,
+    /// Those that did not arrive, over those.
+    pub dropped_share: Option<f64>,
 }
 
 /// RTP packets and their payloads, as clients count them; over the whole run.
@@ -248,6 +265,7 @@ pub struct Collector {
     audio: Streams,
     video: Streams,
     delays: Delays,
+    picture_delays: Delays,
     mos: Vec<f64>,
     worst_client_share: Option<f64>,
     frames_per_second: Vec<f64>,
@@ -257,6 +275,7 @@ pub struct Collector {
     longest_freeze_ms: Option<f64>,
     sent: (u64, u64),
     left_out: u64,
+    networks: (u64, Counted),
 }
 
 /// All slots of one kind.
@@ -351,6 +370,7 @@ impl Collector {
             audio_jitter_ms: Distribution::of(&audio.jitter_ms),
             video_jitter_ms: Distribution::of(&video.jitter_ms),
             voice_delay_ms: Distribution::of_delays(&self.delays),
+            picture_delay_ms: Distribution::of_delays(&self.picture_delays),
             voice_mos: Distribution::of(&self.mos),
             frames_per_second: Distribution::of(&self.frames_per_second),
             freezes: Freezes {
@@ -359,6 +379,11 @@ impl Collector {
                     .then(|| precise(self.freezes as f64 / (self.watched_ms / 60_000.0))),
                 time_share: (self.watched_ms > 0.0).then(|| precise(self.frozen_ms / self.watched_ms)),
                 longest_ms: self.longest_freeze_ms,
+            },
+            networks: Networks {
+                clients: self.networks.0,
+                packets: self.networks.1.packets,
+                dropped_share: share(self.networks.1.dropped, self.networks.1.packets),
             },
             traffic: Traffic {
                 sent_packets: self.sent.0,
@@ -386,6 +411,11 @@ impl Collector {
         self.sent.0 += report.sent.packets;
         self.sent.1 += report.sent.bytes;
         self.left_out += report.sent.left_out;
+        if let Some(network) = report.network {
+            self.networks.0 += 1;
+            self.networks.1.packets += network.packets;
+            self.networks.1.dropped += network.dropped;
+        }
         let (mut packets, mut lost) = (0, 0);
         for slot in &report.slots {
             packets += slot.packets;
@@ -395,7 +425,10 @@ impl Collector {
                     self.audio.add(slot);
                     self.add_voice(slot);
                 }
-                Kind::Video => self.video.add(slot),
+                Kind::Video => {
+                    self.video.add(slot);
+                    self.picture_delays.merge(&slot.delays);
+                }
             }
             self.add_picture(report, slot);
         }

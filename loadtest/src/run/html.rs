@@ -171,6 +171,7 @@ fn joining(html: &mut String, figures: &Figures) {
     let media = [("first packet", figures.first_packet_ms), ("first picture", figures.first_frame_ms)];
     let jitter = [
         ("voice under way", figures.voice_delay_ms),
+        ("picture under way", figures.picture_delay_ms),
         ("jitter of sound", figures.audio_jitter_ms),
         ("jitter of pictures", figures.video_jitter_ms),
     ];

@@ -12,8 +12,10 @@
 //! |-------------|----------------------------------------------------------------------------------------|
 //! | `scenario`  | reads and checks the file                                                              |
 //! | `plan`      | who joins and leaves which room when                                                   |
+//! | `target`    | what the kind of server that is tested means for a client                              |
 //! | `stay`      | one client's stay, from the first request to the goodbye                               |
 //! | `fleet`     | threads that carry clients                                                             |
+//! | `generators` | who carries clients: this process's fleet, or processes that it starts (`agent`), by messages (`wire`) |
 //! | `conduct`   | carries the plan out                                                                   |
 //! | `pulse`     | whether the target still answers                                                       |
 //! | `figures`   | what all clients measured together                                                     |
@@ -25,12 +27,14 @@
 //! | `live`      | how it goes, in the terminal                                                           |
 //! | `command`   | `loadtest run`                                                                         |
 
+mod agent;
 pub mod chart;
 pub mod command;
 pub mod conduct;
 pub mod emodel;
 pub mod figures;
 pub mod fleet;
+mod generators;
 pub mod health;
 pub mod html;
 pub mod live;
@@ -41,4 +45,6 @@ pub mod scenario;
 pub mod server;
 pub mod sockets;
 pub mod stay;
+mod target;
 pub mod threshold;
+mod wire;

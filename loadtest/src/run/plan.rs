@@ -30,6 +30,8 @@ pub struct Seat {
     pub kind: usize,
     /// Number of the place in the room, from 0.
     pub place: u32,
+    /// Which of the scenario's networks the participant has; none is that of this machine.
+    pub network: Option<usize>,
 }
 
 /// Someone joins or leaves.
@@ -97,6 +99,8 @@ impl Plan {
 struct Seating<'a> {
     kinds: &'a [RoomKind],
     randomness: StdRng,
+    /// Another stream of random numbers, so that networks do not change which rooms there are.
+    networks: StdRng,
     /// Kinds of the rooms to come, the next last; none where kinds have weights.
     counted: Option<Vec<usize>>,
     seats: Vec<Seat>,
@@ -118,7 +122,8 @@ impl<'a> Seating<'a> {
         if let Some(rooms) = &mut counted {
             rooms.shuffle(&mut randomness);
         }
-        Self { kinds, randomness, counted, seats: Vec::new(), ends: Vec::new() }
+        let networks = StdRng::seed_from_u64(scenario.seed ^ 0x006e_6574_776f_726b);
+        Self { kinds, randomness, networks, counted, seats: Vec::new(), ends: Vec::new() }
     }
 
     /// Makes one more room, if there is one.
@@ -129,7 +134,11 @@ impl<'a> Seating<'a> {
         };
         let Some(kind) = kind else { return false };
         let room = self.ends.len() as u32;
-        self.seats.extend((0..self.kinds[kind].participants).map(|place| Seat { room, kind, place }));
+        let RoomKind { participants, networks, .. } = &self.kinds[kind];
+        for place in 0..*participants {
+            let network = draw_network(networks, &mut self.networks);
+            self.seats.push(Seat { room, kind, place, network });
+        }
         self.ends.push(self.seats.len());
         true
     }
@@ -161,6 +170,15 @@ fn draw(kinds: &[RoomKind], randomness: &mut StdRng) -> usize {
         }
     }
     kinds.len() - 1
+}
+
+/// A network by its share; none for the share that is left.
+fn draw_network(networks: &[(usize, f64)], randomness: &mut StdRng) -> Option<usize> {
+    let mut left = randomness.random::<f64>();
+    networks.iter().find_map(|(network, share)| {
+        left -= share;
+        (left < 0.0).then_some(*network)
+    })
 }
 
 /// The moves that the stages ask for. Seats are always taken from the first on without a gap.
@@ -295,9 +313,23 @@ mod tests {
     #[test]
     fn publishers_sit_first_and_viewers_last() {
         let scenario = scenario("[[stage]]\nduration = \"1s\"\nrooms = 1\n", "");
-        let part = |place| Seat { room: 0, kind: 1, place }.part(&scenario.rooms[1]);
+        let part = |place| Seat { room: 0, kind: 1, place, network: None }.part(&scenario.rooms[1]);
         assert_eq!([part(0).video, part(2).video, part(3).video], [true, true, false]);
         assert_eq!([part(3).views, part(4).views, part(5).views], [false, true, true]);
+    }
+
+    #[test]
+    fn networks_have_their_shares_of_participants() {
+        let stages =
+            "[[stage]]\nduration = \"10s\"\nrooms = 1000\n[networks.bad]\nloss = 0.1\n[networks.worse]\nloss = 0.2\n";
+        let plan = Plan::new(&scenario(stages, "networks = { bad = 0.5, worse = 0.2 }\n"));
+        let (meetings, pairs): (Vec<&Seat>, Vec<&Seat>) = plan.seats.iter().partition(|seat| seat.kind == 1);
+        let share =
+            |network| meetings.iter().filter(|seat| seat.network == network).count() as f64 / meetings.len() as f64;
+        for (network, wanted) in [(Some(0), 0.5), (Some(1), 0.2), (None, 0.3)] {
+            assert!((share(network) - wanted).abs() < 0.05, "{network:?}: {}", share(network));
+        }
+        assert!(pairs.iter().all(|seat| seat.network.is_none()), "that kind of room has none");
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub struct RunReport {
     pub schema: &'static str,
     /// The scenario's file.
     pub scenario: String,
-    /// Origin of the door that was asked first.
+    /// Origin of the server that was asked first.
     pub target: String,
     /// The PoPs that those of a room had to join by, one after the other; none: each by the nearest.
     pub pops: Vec<PopId>,
@@ -116,6 +116,8 @@ pub struct Sample {
     pub timer_late_ms: f64,
     /// CPU time over time of the target's media nodes, where they can be seen.
     pub server_cores: Option<f64>,
+    /// Resident memory of the target's media nodes, where they can be seen.
+    pub server_mib: Option<f64>,
 }
 
 /// Holds thresholds against figures.

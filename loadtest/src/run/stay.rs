@@ -12,12 +12,15 @@ use std::{
 };
 
 use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot};
 
-use super::sockets::Sockets;
+use super::{scenario::Scenario, sockets::Sockets};
 use crate::client::{
-    drive::{Driver, media_socket, open_signalling},
-    join::{Doors, JoinOptions},
+    drive::Driver,
+    entry::Entry,
+    impairment::Network,
+    join::Doors,
     media::Library,
     report::Report,
     session::{Client, ClientConfig, Traffic},
@@ -36,6 +39,17 @@ pub struct Shared {
     pub sockets: Sockets,
     /// What all clients sent and received so far.
     pub traffic: LiveTraffic,
+}
+
+impl Shared {
+    /// What the clients of a scenario share.
+    pub fn new(scenario: &Scenario) -> anyhow::Result<Arc<Self>> {
+        // The first random bytes of a process take aws-lc 50 ms to seed itself by. A browser has long done that.
+        aws_lc_rs::rand::fill(&mut [0; 16]).context("there is no randomness")?;
+        let doors = Doors::new(scenario.target.authority.as_deref())?;
+        let (sockets, traffic) = (Sockets::default(), LiveTraffic::default());
+        Ok(Arc::new(Self { library: Library::built_in(), doors, sockets, traffic }))
+    }
 }
 
 /// Sums over all clients, at most half a second old. They may run on several threads.
@@ -75,9 +89,11 @@ pub struct Invitation {
     /// Index of the seat in the plan.
     pub seat: usize,
     /// Where.
-    pub options: JoinOptions,
+    pub entry: Entry,
     /// What to do there.
     pub config: ClientConfig,
+    /// Behind a network of this kind; none is that of this machine.
+    pub network: Option<Network>,
 }
 
 /// A stay that is over.
@@ -92,7 +108,8 @@ pub struct Stay {
 }
 
 /// How a stay ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// As planned.
     Stayed,
@@ -111,7 +128,7 @@ pub async fn stay(
     mut leave: oneshot::Receiver<()>,
     joined: impl FnOnce(),
 ) -> Stay {
-    let (seat, room) = (invitation.seat, invitation.options.room.clone());
+    let (seat, room) = (invitation.seat, invitation.config.room.clone());
     let mut attempt = Attempt { deadline: Instant::now() + JOIN_TIMEOUT, shared, joined: Some(joined) };
     // Failures of many rooms are told together.
     let failed = |reason: &str| Outcome::Failed(reason.replace(room.as_str(), "ROOM"));
@@ -139,8 +156,8 @@ pub async fn stay(
 }
 
 fn why(client: &Client, report: &Report, otherwise: &str) -> String {
-    let ended = report.ended.map(|reason| format!("the door ended it: {reason:?}"));
-    let refused = report.ended.and(report.errors.last().cloned());
+    let ended = report.ended.as_ref().map(|reason| format!("the server ended it: {reason}"));
+    let refused = report.ended.as_ref().and(report.errors.last().cloned());
     let closed = || client.signalling_closed().map(str::to_owned);
     refused.or(ended).or_else(closed).unwrap_or_else(|| otherwise.to_owned())
 }
@@ -148,11 +165,12 @@ fn why(client: &Client, report: &Report, otherwise: &str) -> String {
 /// How far a join got that took too long.
 fn reached(report: &Report) -> String {
     let join = &report.join;
+    // WHIP knows no welcome: the latest phase that was reached tells.
     let missing = match (join.welcome_ms, join.answer_ms, join.ice_ms) {
-        (None, ..) => "no welcome",
-        (_, None, _) => "no answer to its offer",
-        (.., None) => "no pair by ICE",
-        _ => "no end of the DTLS handshake",
+        (.., Some(_)) => "no end of the DTLS handshake",
+        (_, Some(_), None) => "no pair by ICE",
+        (Some(_), None, None) => "no answer to its offer",
+        (None, None, None) => "no welcome",
     };
     format!("{missing} within {} s", JOIN_TIMEOUT.as_secs())
 }
@@ -169,14 +187,10 @@ impl<J: FnOnce()> Attempt<J> {
     async fn prepare(&self, invitation: &Invitation) -> anyhow::Result<Driver> {
         let preparing = async {
             let doors = self.shared.doors.for_another_client()?;
-            let mut ticket = doors.join(&invitation.options).await?;
-            let signalling = open_signalling(&ticket, doors.tls()).await?;
-            ticket.joined.times.socket = Some(Instant::now());
-            let (socket, address) = media_socket(&ticket.door).await?;
-            self.shared.sockets.add(&socket);
-            let library = self.shared.library.clone();
-            let client = Client::new(invitation.config.clone(), library, ticket.joined, Some(address), Instant::now())?;
-            Ok(Driver::new(client, signalling, Some((socket, address))))
+            let (config, library) = (invitation.config.clone(), self.shared.library.clone());
+            let seen = |socket: &_| self.shared.sockets.add(socket);
+            let driver = invitation.entry.enter(&doors, config, library, seen).await?;
+            anyhow::Ok(driver.behind(invitation.network.as_ref()))
         };
         let in_time = tokio::time::timeout_at(self.deadline.into(), preparing).await;
         in_time.with_context(|| format!("no token and signalling socket within {} s", JOIN_TIMEOUT.as_secs()))?

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// The shortest that is told from nothing.
 const SHORTEST: Duration = Duration::from_micros(100);
 const GROWTH: f64 = 1.1;
@@ -9,9 +11,31 @@ const GROWTH: f64 = 1.1;
 const BUCKETS: usize = 124;
 
 /// Counts delays. Takes the same memory however many there are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Sparse", into = "Sparse")]
 pub struct Delays {
     counts: Box<[u32; BUCKETS]>,
+}
+
+/// Buckets with something in them: index and count.
+#[derive(Serialize, Deserialize)]
+struct Sparse(Vec<(usize, u32)>);
+
+impl From<Delays> for Sparse {
+    fn from(delays: Delays) -> Self {
+        let filled = delays.counts.iter().copied().enumerate().filter(|(_, count)| *count > 0);
+        Self(filled.collect())
+    }
+}
+
+impl From<Sparse> for Delays {
+    fn from(Sparse(filled): Sparse) -> Self {
+        let mut delays = Self::default();
+        for (bucket, count) in filled {
+            delays.counts[bucket.min(BUCKETS - 1)] += count;
+        }
+        delays
+    }
 }
 
 impl Default for Delays {
@@ -69,6 +93,8 @@ mod tests {
             let found = twice.quantile(share).expect("there are some").as_secs_f64() * 1e3;
             assert!((ms * 0.999..ms * 1.11).contains(&found), "{share}: {found} ms");
         }
+        let text = serde_json::to_string(&twice).expect("plain data");
+        assert_eq!(serde_json::from_str::<Delays>(&text).expect("it reads what it wrote"), twice);
         delays.add(Duration::ZERO);
         delays.add(Duration::from_secs(100));
         assert_eq!(delays.count(), 1002);

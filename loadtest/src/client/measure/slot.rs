@@ -70,7 +70,7 @@ impl SlotMeter {
         Self { mid, kind, packets, ssrc: None, content: None, video, stamps: None, delays }
     }
 
-    /// The same, measuring how long speech was under way by these stamps.
+    /// The same, measuring how long media was under way by these stamps.
     #[must_use]
     pub fn reading_stamps(self, stamps: Option<Stamps>) -> Self {
         Self { stamps, ..self }
@@ -103,9 +103,16 @@ impl SlotMeter {
             }
         }
         self.packets.handle_packet(now, packet.sequence, packet.timestamp, packet.payload.len());
-        if let Some(video) = &mut self.video {
-            video.handle_packet(now, packet);
-        } else if let Some(age) = self.stamps.and_then(|stamps| stamps.age(now, packet.payload)) {
+        let age = match &mut self.video {
+            Some(video) => {
+                video.handle_packet(now, packet);
+                // The last packet of a picture has its stamp.
+                let stamps = self.stamps.filter(|_| packet.marker);
+                stamps.and_then(|stamps| stamps.age_of_picture(now, packet.payload))
+            }
+            None => self.stamps.and_then(|stamps| stamps.age(now, packet.payload)),
+        };
+        if let Some(age) = age {
             self.delays.add(age);
         }
     }
@@ -236,7 +243,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::client::{media::Library, publish::Camera};
+    use crate::client::{
+        media::{Library, Material},
+        publish::Camera,
+    };
 
     const FRAME: Duration = Duration::from_millis(34);
 
@@ -252,7 +262,7 @@ mod tests {
     fn a_slot_reports_the_frames_and_the_size_of_what_stands_in_it() {
         let start = Instant::now();
         let mut slot = SlotMeter::new("4".into(), Kind::Video);
-        let mut camera = Camera::new(&Library::built_in(), false, start);
+        let mut camera = Camera::new(&Library::built_in(), Material::Clip, false, start);
         for step in 0..60 {
             receive(&mut slot, &mut camera, 1, start + FRAME * step);
         }
@@ -271,7 +281,7 @@ mod tests {
         assert!(dead.bitrate_kbps < 0.6 * report.bitrate_kbps, "{} kbit/s", dead.bitrate_kbps);
         // Another stream in the same slot: neither its sequence nor its frames have to do with those before.
         let later = start + FRAME * 60;
-        let mut another = Camera::new(&Library::built_in(), false, later);
+        let mut another = Camera::new(&Library::built_in(), Material::Clip, false, later);
         receive(&mut slot, &mut another, 2, later);
         let report = slot.report(start, later);
         assert_eq!((report.lost, report.video.map(|video| video.keyframes)), (0, Some(2)));

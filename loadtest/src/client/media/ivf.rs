@@ -46,6 +46,20 @@ impl Clip {
         if frames.is_empty() { Err(ClipError::Empty) } else { Ok(Self { frames }) }
     }
 
+    /// A clip of frames, keyframes of this width and height or not, of so many bytes each, at least 10. Only the headers are
+    /// VP8's (RFC 6386 section 9.1): enough for whoever forwards it, nothing for whoever decodes it.
+    pub fn of_sizes((width, height): (u16, u16), frames: &[(bool, usize)]) -> Self {
+        let ([w0, w1], [h0, h1]) = (width.to_le_bytes(), height.to_le_bytes());
+        // A keyframe that is shown, and another frame that is.
+        let heads: [&[u8]; 2] = [&[0x11, 0, 0], &[0x10, 0, 0, 0x9d, 0x01, 0x2a, w0, w1, h0, h1]];
+        let frame = |(keyframe, bytes): &(bool, usize)| {
+            let mut data = heads[usize::from(*keyframe)].to_vec();
+            data.resize(*bytes, 0);
+            Frame { data }
+        };
+        Self { frames: frames.iter().map(frame).collect() }
+    }
+
     /// The frames in order; at least one. The first is a keyframe in every clip that make.sh makes.
     pub fn frames(&self) -> &[Frame] {
         &self.frames

@@ -47,6 +47,15 @@ impl Speech {
         if sounds.is_empty() { Err(SpeechError::Empty) } else { Ok(Self { sounds }) }
     }
 
+    /// The same levels in packets of this size. The first byte is Opus's for one frame of 20 ms (RFC 6716 section 3.1).
+    #[must_use]
+    pub fn with_packets_of(&self, bytes: usize) -> Self {
+        let mut packet = vec![0; bytes];
+        packet[0] = 0x78;
+        let even = |sound: &Sound| Sound { level: sound.level, packet: packet.clone() };
+        Self { sounds: self.sounds.iter().map(even).collect() }
+    }
+
     /// The packets in order; at least one.
     pub fn sounds(&self) -> &[Sound] {
         &self.sounds

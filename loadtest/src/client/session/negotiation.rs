@@ -1,65 +1,74 @@
-//! The offer and its answer. The client offers what it publishes and its receive slots, once.
+//! Offers and answers. The client offers what it publishes and its receive slots, once; or answers the offer of a server that
+//! makes one.
 
 use std::{
     net::{IpAddr, SocketAddr},
     time::Instant,
 };
 
-use isthmus_protocol::signal::{ClientMessage, Kind, OfferedTrack, Source};
+use isthmus_protocol::signal::Kind;
 use str0m::{
     Rtc,
-    change::SdpAnswer,
-    media::{Direction, MediaKind, Mid, Simulcast, SimulcastLayer},
+    change::{SdpAnswer, SdpOffer},
+    media::{Direction, MediaKind, Simulcast, SimulcastLayer},
 };
 
-use super::{Client, ClientError, Output};
-use crate::client::measure::SlotMeter;
+use super::{ClientError, Output, media::Media};
 
 /// A WebRTC engine that hands over RTP packets, with the codecs that the client has clips of.
 pub(super) fn engine(now: Instant) -> Rtc {
     Rtc::builder().clear_codecs().enable_opus(true, false).enable_vp8(true).set_rtp_mode(true).build(now)
 }
 
-impl Client {
-    /// Offers what is published and the receive slots.
-    pub(super) fn offer(&mut self) {
-        let mut layers = Simulcast::new();
-        for (rid, _) in self.library.camera.iter() {
+/// What a client offers.
+pub(in crate::client) struct Offer {
+    /// The session description.
+    pub(in crate::client) sdp: String,
+    /// The m-line of the microphone, if there is one.
+    pub(in crate::client) microphone: Option<String>,
+    /// The m-line of the camera, if there is one.
+    pub(in crate::client) camera: Option<String>,
+}
+
+impl Media {
+    /// Offers what is published and the receive slots; none if that is nothing.
+    pub(in crate::client) fn offer(&mut self) -> Option<Offer> {
+        let rids =
+            self.library.layers(self.config.material, self.config.simulcast).into_iter().filter_map(|(rid, _)| rid);
+        let layers = rids.fold(None, |layers: Option<Simulcast>, rid| {
+            let mut layers = layers.unwrap_or_else(Simulcast::new);
             layers.add_send_layer(SimulcastLayer::new(rid));
-        }
+            Some(layers)
+        });
         let mut change = self.rtc.sdp_api();
         let (stream, send) = (Some(self.config.name.clone()), Direction::SendOnly);
         if self.config.audio {
             self.microphone_mid = Some(change.add_media(MediaKind::Audio, send, stream.clone(), None, None));
         }
         if self.config.video {
-            let layers = self.config.simulcast.then_some(layers);
             self.camera_mid = Some(change.add_media(MediaKind::Video, send, stream, None, layers));
         }
-        for (kind, count) in [(Kind::Audio, self.config.audio_slots), (Kind::Video, self.config.video_slots)] {
-            for _ in 0..count {
-                let mid = change.add_media(media_kind(kind), Direction::RecvOnly, None, None, None);
-                self.slots.push((mid, SlotMeter::new(mid.to_string(), kind).reading_stamps(self.config.stamps)));
-            }
+        let wanted = [(MediaKind::Audio, self.config.audio_slots), (MediaKind::Video, self.config.video_slots)];
+        let kinds = wanted.into_iter().flat_map(|(kind, count)| std::iter::repeat_n(kind, count));
+        let slots: Vec<_> =
+            kinds.map(|kind| (change.add_media(kind, Direction::RecvOnly, None, None, None), kind)).collect();
+        let (offer, pending) = change.apply()?;
+        for (mid, kind) in slots {
+            self.add_slot(mid, kind);
         }
-        // A client that neither sends nor receives has nothing to offer.
-        let Some((offer, pending)) = change.apply() else { return };
         self.offers += 1;
-        self.pending = Some((self.offers, pending));
-        let track =
-            |mid: Option<Mid>, source| mid.map(|mid| OfferedTrack { mid: mid.to_string(), source, muted: false });
-        let sources = [track(self.microphone_mid, Source::Microphone), track(self.camera_mid, Source::Camera)];
-        let tracks = sources.into_iter().flatten().collect();
-        let offer = ClientMessage::Offer { revision: self.offers, sdp: offer.to_sdp_string(), tracks };
-        self.outbox.push_back(Output::Signal(offer));
+        self.pending = Some(pending);
+        let name = |mid: Option<str0m::media::Mid>| mid.map(|mid| mid.to_string());
+        let (microphone, camera) = (name(self.microphone_mid), name(self.camera_mid));
+        Some(Offer { sdp: offer.to_sdp_string(), microphone, camera })
     }
 
-    /// The answer to the last offer; one to an earlier offer is too late.
-    pub(super) fn handle_answer(&mut self, now: Instant, revision: u32, sdp: &str) -> Result<(), ClientError> {
-        let Some((_, pending)) = self.pending.take_if(|(offered, _)| *offered == revision) else { return Ok(()) };
-        let answer = SdpAnswer::from_sdp_string(sdp).map_err(|error| ClientError::Answer(error.to_string()))?;
+    /// The answer to the last offer; a second one is none.
+    pub(in crate::client) fn handle_answer(&mut self, now: Instant, sdp: &str) -> Result<(), ClientError> {
+        let Some(pending) = self.pending.take() else { return Ok(()) };
+        let answer = SdpAnswer::from_sdp_string(sdp).map_err(|error| ClientError::Description(error.to_string()))?;
         self.rtc.sdp_api().accept_answer(pending, answer)?;
-        self.joined.times.answer.get_or_insert(now);
+        self.times.answer.get_or_insert(now);
         if self.over_tcp {
             let addresses = passive_tcp_addresses(sdp);
             if addresses.is_empty() {
@@ -69,12 +78,20 @@ impl Client {
         }
         Ok(())
     }
+
+    /// Answers what the server offers to send. What it offers becomes a slot each.
+    pub(in crate::client) fn answer(&mut self, now: Instant, offer: &str) -> Result<String, ClientError> {
+        let offer = SdpOffer::from_sdp_string(offer).map_err(|error| ClientError::Description(error.to_string()))?;
+        let answer = self.rtc.sdp_api().accept_offer(offer)?;
+        self.times.answer.get_or_insert(now);
+        Ok(answer.to_sdp_string())
+    }
 }
 
-fn media_kind(kind: Kind) -> MediaKind {
+pub(super) fn kind_of(kind: MediaKind) -> Kind {
     match kind {
-        Kind::Audio => MediaKind::Audio,
-        Kind::Video => MediaKind::Video,
+        MediaKind::Audio => Kind::Audio,
+        MediaKind::Video => Kind::Video,
     }
 }
 
