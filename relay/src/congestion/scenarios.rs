@@ -402,6 +402,19 @@ fn next_to_cubic_it_takes_a_share_and_leaves_one() {
 }
 
 #[test]
+fn media_of_less_than_its_share_is_hardly_held_back_next_to_cubic() {
+    for rtt_ms in RTTS_MS {
+        for queue_ms in [50.0, 200.0] {
+            let mut world = World::new(Path { rate_mbps: 20.0, queue_ms, rtt_ms, loss: 0.0 });
+            let (media, _) = (world.media(4.0, 0), world.cubic(5));
+            let outcome = &world.run(90, 10)[media];
+            println!("{rtt_ms} ms, queue {queue_ms} ms, 4 Mbit/s: {outcome:?}");
+            assert!(outcome.held < 0.05, "{rtt_ms} ms, queue {queue_ms} ms: {outcome:?}");
+        }
+    }
+}
+
+#[test]
 fn two_of_them_converge() {
     for rtt_ms in RTTS_MS {
         for queue_ms in QUEUES_MS {

@@ -50,7 +50,8 @@ const STRIKES: u32 = 2;
 const FELL: f64 = 0.4;
 /// After so long without a queue nobody competes.
 const QUIET: Duration = Duration::from_secs(10);
-/// While competing, a cut that might show that nobody competes any more is tried once in so many rounds.
+/// While competing, a cut that might show that nobody competes any more is tried after so many rounds, and after twice as
+/// many each time that it does not show it, up to eight times.
 const TRY_AFTER_ROUNDS: u32 = 16;
 /// Shares of loss that are no congestion whatever the window: what the path itself is allowed
 /// (draft-ietf-rmcat-gcc-02 section 6).
@@ -249,7 +250,9 @@ impl Window {
         let is_used = round.in_flight as f64 > self.bytes * 0.75;
         // Near the queue's end the other is about to give way itself, which would look like our doing.
         let is_near_peak = round.least_rtt.saturating_sub(base) >= self.base.peak().mul_f64(0.8);
-        let tries = !self.competes || self.rounds_since_try >= TRY_AFTER_ROUNDS && !is_near_peak;
+        let patience = TRY_AFTER_ROUNDS << self.strikes.saturating_sub(STRIKES).min(3);
+        let may_try = is_used && self.rounds_since_try >= patience && !is_near_peak;
+        let tries = !self.competes || may_try;
         let span_s = now.saturating_duration_since(round.since).as_secs_f64().max(1e-6);
         // Bytes per second, and by Little's law the round trip of what is in flight now: the queue may be growing.
         let rate = round.acknowledged as f64 / span_s;
@@ -257,7 +260,7 @@ impl Window {
             let share = if self.competes { AFTER_LOSS_COMPETING } else { AFTER_LOSS };
             self.cut(Sign::Loss(round.loss()), share, round, now);
         } else if stands && tries {
-            let in_flight = (round.in_flight as f64).min(self.bytes);
+            let in_flight = (round.in_flight as f64).clamp(PACKET_BYTES, self.bytes);
             let share = DRAINED * rate * base.as_secs_f64() / in_flight;
             let rtt = Duration::from_secs_f64(in_flight / rate);
             let expected = base.max(rtt.mul_f64(share.clamp(MOST_CUT, 1.0)));
@@ -266,7 +269,8 @@ impl Window {
                 self.yielded = Some((now, rate));
             }
             self.cut(Sign::Queue { rtt, expected }, share.min(DRAINED), round, now);
-        } else if is_used {
+        } else if round.in_flight as f64 > self.bytes * 0.5 {
+            // Media comes in bursts and its round trips grow with the queue: it needs room beyond what it has in flight.
             self.learn_own_loss(round);
             self.grow(round.least_rtt, now);
         } else if let Some(growth) = &mut self.growth {
