@@ -6,10 +6,15 @@
 //!               [level u8] [orientation u8] [capture time u64] [descriptor length u8, bytes], payload
 //!  kind REST    stream u32, link sequence u16, second half of the payload of link sequence - 1
 //!  kind NACK    stream u32, then up to 32 x (link sequence u16, bitmask of the following 16 u16)
+//!  kind SPEECH  parities u8, as often (mask u8, length u16, bytes), then a MEDIA datagram without its first byte
+//!  kind LOSS    expected u16, lost u16, runs u16: what the sender of this one missed of the receiver's speech
 //! ```
 //! All integers are big-endian. The link sequence counts the datagrams of one stream on one link, so that the hop can
 //! tell its own losses from those before it. A packet too large for the path's datagram size goes as MEDIA with the
 //! SPLIT flag and one REST.
+//!
+//! A SPEECH datagram carries ahead what repairs the loss of those before it ([`Parity`]). SPEECH and LOSS came after the
+//! other kinds; they go only to a peer that says in its opening that it reads them ([`Opening::Peer`](crate::node::Opening)).
 
 use std::sync::Arc;
 
@@ -23,10 +28,16 @@ pub const MAX_HEADER_BYTES: usize = 25 + 1 + 255;
 pub const MAX_PAYLOAD_BYTES: usize = 1500;
 /// The most NACK entries in a datagram.
 pub const MAX_NACKS: usize = 32;
+/// The most parities in a SPEECH datagram.
+pub const MAX_PARITIES: usize = 3;
+/// How far back a parity may reach, in datagrams of its stream.
+pub const MAX_REACH: u16 = 8;
 
 const KIND_MEDIA: u8 = 0;
 const KIND_REST: u8 = 1;
 const KIND_NACK: u8 = 2;
+const KIND_SPEECH: u8 = 3;
+const KIND_LOSS: u8 = 4;
 
 const FLAG_MARKER: u8 = 1;
 const FLAG_LEVEL: u8 = 2;
@@ -134,7 +145,98 @@ pub enum Datagram {
         /// Link sequences, at most [`MAX_NACKS`] x 17.
         missing: Vec<u16>,
     },
+    /// A packet, and what repairs the loss of packets before it.
+    Speech {
+        /// As in [`Datagram::Media`].
+        stream: StreamId,
+        /// As in [`Datagram::Media`].
+        link_sequence: u16,
+        /// As in [`Datagram::Media`].
+        repair: bool,
+        /// The packet.
+        packet: MediaPacket,
+        /// The MEDIA datagram that carries the packet alone, to be taken out of parities that cover it.
+        plain: Vec<u8>,
+        /// At most [`MAX_PARITIES`].
+        parities: Vec<Parity>,
+    },
+    /// What was missed of all speech on the link since the last report.
+    Loss(LossReport),
 }
+
+/// How much speech a link loses, in datagrams, before any repair. Reports are not repeated: one that is lost is a sample
+/// less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LossReport {
+    /// How many should have come.
+    pub expected: u16,
+    /// How many of them did not.
+    pub lost: u16,
+    /// In how many runs of one stream's consecutive datagrams they were lost: the same as `lost` if each was alone.
+    pub runs: u16,
+}
+
+/// The sum (XOR) of some MEDIA datagrams of one stream, without what the receiver of the sum knows anyway: version, kind,
+/// stream and link sequence. With all but one of them at hand it gives the missing one.
+///
+/// ```text
+/// what is summed:  length of what follows u16, flags u8, MEDIA datagram from its RTP sequence on; the shorter ones are
+///                  filled up with zeros
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Parity {
+    /// Bit i stands for the datagram `i + 1` before the one that carries the parity.
+    pub mask: u8,
+    bytes: Vec<u8>,
+}
+
+impl Parity {
+    /// Adds the MEDIA datagram `back` (1 to [`MAX_REACH`]) before the one that will carry the parity. One that is in it
+    /// already is taken out.
+    ///
+    /// # Panics
+    /// Never, whatever stands in `media`: what is not a MEDIA datagram gives a parity that [`restore`](Self::restore)
+    /// refuses.
+    pub fn toggle(&mut self, back: u16, media: &[u8]) {
+        self.mask ^= (1u8).checked_shl(u32::from(back) - 1).unwrap_or(0);
+        let flags = media.get(1).copied().unwrap_or(0) & !FLAG_REPAIR;
+        let rest = media.get(BODY..).unwrap_or_default();
+        let length = (1 + rest.len()) as u16;
+        let summed = length.to_be_bytes().into_iter().chain([flags]).chain(rest.iter().copied());
+        if self.bytes.len() < PARITY_HEAD_BYTES + rest.len() {
+            self.bytes.resize(PARITY_HEAD_BYTES + rest.len(), 0);
+        }
+        for (sum, byte) in self.bytes.iter_mut().zip(summed) {
+            *sum ^= byte;
+        }
+    }
+
+    /// The MEDIA datagram that the parity has come down to, if it is one.
+    pub fn restore(&self, stream: StreamId, link_sequence: u16) -> Option<Vec<u8>> {
+        let (length, body) = self.bytes.split_first_chunk::<2>()?;
+        let (body, filling) = body.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+        let (flags, rest) = body.split_first()?;
+        if filling.iter().any(|byte| *byte != 0) {
+            return None;
+        }
+        let mut media = Vec::with_capacity(BODY + rest.len());
+        media.extend_from_slice(&[VERSION << 4 | KIND_MEDIA, *flags]);
+        media.extend_from_slice(&stream.to_be_bytes());
+        media.extend_from_slice(&link_sequence.to_be_bytes());
+        media.extend_from_slice(rest);
+        Some(media)
+    }
+
+    /// What it takes in a datagram, in bytes.
+    pub fn encoded_bytes(&self) -> usize {
+        1 + 2 + self.bytes.len()
+    }
+}
+
+/// Where a MEDIA datagram's RTP sequence stands: after version and kind, flags, stream and link sequence.
+const BODY: usize = 1 + 1 + 4 + 2;
+/// Length and flags.
+const PARITY_HEAD_BYTES: usize = 2 + 1;
 
 /// Why a datagram was not understood. All of them are dropped and counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -214,12 +316,37 @@ impl MediaPacket {
 const REST_HEADER_BYTES: usize = 1 + 4 + 2;
 
 /// The same MEDIA datagram marked as a repair; anything else unchanged.
-pub fn mark_repair(datagram: &bytes::Bytes) -> bytes::Bytes {
+pub fn mark_repair(datagram: &[u8]) -> bytes::Bytes {
     let mut copy = datagram.to_vec();
     if copy.len() > 1 && copy[0] & 0x0f == KIND_MEDIA {
         copy[1] |= FLAG_REPAIR;
     }
     copy.into()
+}
+
+/// A SPEECH datagram: the MEDIA datagram `media` with `parities` before it; of more than [`MAX_PARITIES`] the first.
+pub fn encode_speech(media: &[u8], parities: &[Parity]) -> bytes::Bytes {
+    let parities = &parities[..parities.len().min(MAX_PARITIES)];
+    let ahead: usize = parities.iter().map(Parity::encoded_bytes).sum();
+    let mut out = Vec::with_capacity(2 + ahead + media.len());
+    out.push(VERSION << 4 | KIND_SPEECH);
+    out.push(parities.len() as u8);
+    for parity in parities {
+        out.push(parity.mask);
+        out.extend_from_slice(&(parity.bytes.len() as u16).to_be_bytes());
+        out.extend_from_slice(&parity.bytes);
+    }
+    out.extend_from_slice(media.get(1..).unwrap_or_default());
+    out.into()
+}
+
+/// A datagram that tells the peer what was missed of its speech.
+pub fn encode_loss(report: LossReport) -> bytes::Bytes {
+    let mut out = vec![VERSION << 4 | KIND_LOSS];
+    for number in [report.expected, report.lost, report.runs] {
+        out.extend_from_slice(&number.to_be_bytes());
+    }
+    out.into()
 }
 
 /// A datagram that asks for `missing` link sequences of `stream`, and how many of them it holds: the list must be
@@ -259,6 +386,11 @@ pub fn decode(datagram: &[u8]) -> Result<Datagram, MalformedDatagram> {
             Ok(Datagram::Rest { stream, link_sequence, payload: reader.payload()? })
         }
         KIND_NACK => decode_nack(reader),
+        KIND_SPEECH => decode_speech(reader),
+        KIND_LOSS => {
+            let (expected, lost, runs) = (reader.u16()?, reader.u16()?, reader.u16()?);
+            Ok(Datagram::Loss(LossReport { expected, lost, runs }))
+        }
         _ => Err(MalformedDatagram::Unknown),
     }
 }
@@ -296,6 +428,28 @@ fn decode_media(mut reader: Reader<'_>) -> Result<Datagram, MalformedDatagram> {
         payload,
     };
     Ok(Datagram::Media { stream, link_sequence, split: has(FLAG_SPLIT), repair: has(FLAG_REPAIR), packet })
+}
+
+fn decode_speech(mut reader: Reader<'_>) -> Result<Datagram, MalformedDatagram> {
+    let count = usize::from(reader.u8()?);
+    if count > MAX_PARITIES {
+        return Err(MalformedDatagram::TooLarge);
+    }
+    let mut parities = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (mask, length) = (reader.u8()?, usize::from(reader.u16()?));
+        if length > MAX_HEADER_BYTES + MAX_PAYLOAD_BYTES {
+            return Err(MalformedDatagram::TooLarge);
+        }
+        parities.push(Parity { mask, bytes: reader.take(length)?.to_vec() });
+    }
+    let plain = [&[VERSION << 4 | KIND_MEDIA], reader.0].concat();
+    match decode_media(reader)? {
+        Datagram::Media { stream, link_sequence, split: false, repair, packet } => {
+            Ok(Datagram::Speech { stream, link_sequence, repair, packet, plain, parities })
+        }
+        _ => Err(MalformedDatagram::Unknown),
+    }
 }
 
 fn decode_nack(mut reader: Reader<'_>) -> Result<Datagram, MalformedDatagram> {
@@ -413,6 +567,42 @@ mod tests {
             packet.encode(1, 1, 2000, &mut out);
             let whole = &out[0];
             let _ = decode(&whole[..cut.min(whole.len())]);
+        }
+
+        #[test]
+        fn a_parity_gives_whichever_of_its_datagrams_is_missing(
+            packets in prop::collection::vec(packets(), 1..4), stream: u32, number: u16, missing: prop::sample::Index,
+        ) {
+            let datagrams: Vec<_> = (0u16..).zip(&packets).map(|(i, packet)| {
+                let mut out = Vec::new();
+                packet.encode(stream, number.wrapping_sub(i + 1), 2000, &mut out);
+                mark_repair(&out[0])
+            }).collect();
+            let mut parity = Parity::default();
+            for (back, datagram) in (1u16..).zip(&datagrams) {
+                parity.toggle(back, datagram);
+            }
+            let mut carrier = Vec::new();
+            packets[0].encode(stream, number, 2000, &mut carrier);
+            let speech = encode_speech(&carrier[0], std::slice::from_ref(&parity));
+            prop_assert_eq!(speech.len(), carrier[0].len() + 1 + parity.encoded_bytes());
+            let Ok(Datagram::Speech { packet, plain, parities, link_sequence, .. }) = decode(&speech) else {
+                return Err(TestCaseError::fail("not speech"));
+            };
+            prop_assert_eq!((&packet, &plain[..], link_sequence), (&packets[0], &carrier[0][..], number));
+            let (mut parity, missing) = (parities[0].clone(), missing.index(packets.len()));
+            for (i, datagram) in datagrams.iter().enumerate().filter(|(i, _)| *i != missing) {
+                parity.toggle(i as u16 + 1, datagram);
+            }
+            prop_assert_eq!(parity.mask, 1 << missing);
+            let restored = parity.restore(stream, number.wrapping_sub(missing as u16 + 1)).expect("it is one datagram");
+            prop_assert_eq!(mark_repair(&restored), datagrams[missing].clone());
+        }
+
+        #[test]
+        fn reports_read_as_written(expected: u16, lost: u16, runs: u16) {
+            let report = LossReport { expected, lost, runs };
+            prop_assert_eq!(decode(&encode_loss(report)), Ok(Datagram::Loss(report)));
         }
 
         #[test]

@@ -44,6 +44,10 @@ pub enum Opening {
         pop: PopId,
         /// The peer.
         node: NodeId,
+        /// Whether the sender reads SPEECH and LOSS datagrams ([`crate::media`]). Nodes from before them do not say so, and
+        /// pass over that others do: during a rolling upgrade each link has what both its ends know.
+        #[serde(default)]
+        speech: bool,
     },
 }
 
@@ -169,4 +173,19 @@ pub struct ParticipantView {
     pub tracks: u32,
     /// The bandwidth estimate towards the client, in kbit/s.
     pub estimate_kbps: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_opening_of_an_older_peer_is_read_and_of_a_newer_one_what_is_known() {
+        let older = r#"{"open":"peer","version":1,"pop":"panama","node":"panama-sfu-1"}"#;
+        let newer = r#"{"open":"peer","version":1,"pop":"panama","node":"panama-sfu-1","speech":true,"later":[1]}"#;
+        for (text, reads) in [(older, false), (newer, true)] {
+            let opening: Opening = serde_json::from_str(text).expect("it is an opening");
+            assert!(matches!(opening, Opening::Peer { speech, .. } if speech == reads), "{opening:?}");
+        }
+    }
 }

@@ -19,6 +19,7 @@ use crate::{
     credentials::Credentials,
     health::{HEARTBEAT, Health, LOOK},
     identity::{PeerIdentity, Role},
+    link::DATAGRAM_SEND_BUFFER_BYTES,
     reason::CloseReason,
 };
 
@@ -26,9 +27,6 @@ use crate::{
 /// Ethernet and the usual tunnels; where it does not pass, QUIC finds the black hole and falls back to 1200
 /// (RFC 8899), and where more passes, it finds that too.
 pub const INITIAL_MTU_BYTES: u16 = 1350;
-/// Outgoing datagrams not yet sent, in bytes per connection: the keyframes of several streams at once, and 0.3 s at the
-/// least window of [`crate::congestion`] over 250 ms. Full: see [`crate::link`].
-const DATAGRAM_SEND_BUFFER_BYTES: usize = 512 * 1024;
 /// Incoming datagrams not yet read, in bytes per connection. Full: QUIC drops the oldest; the gap is repaired.
 const DATAGRAM_RECEIVE_BUFFER_BYTES: usize = 2 * 1024 * 1024;
 /// Bytes of one stream on their way: 1 MB/s over a quarter of a second. Full: the sender waits.

@@ -7,7 +7,7 @@
 //! | session         | door -> node   | bidirectional stream, JSON frames | 8192 streams per door; 256 kB per stream | the sender waits                   |
 //! | query           | door -> node   | bidirectional stream, one answer  | the same streams; 3 s                   | refused as busy                    |
 //! | control         | node <-> node  | one stream each way, JSON frames  | 16384 messages                          | the link is reset, both begin anew |
-//! | media, repair   | node <-> node  | datagrams                         | 4096 packets; 512 kB in QUIC            | the newest is dropped and counted  |
+//! | media, repair   | node <-> node  | datagrams                         | 4096 packets; 576 KiB, 300 ms for QUIC  | pictures before sound, counted     |
 //! | frame           | everyone       | u32 length, JSON                  | 1 MiB                                   | refused                            |
 //! | handshake       | strangers      | QUIC, mutual TLS 1.3              | 256 at once; 5 s                        | address check, then refusal        |
 //! | connection      | one identity   |                                   | 8                                       | refused                            |
@@ -19,8 +19,9 @@
 //!
 //! A media node runs a [`Mesh`] on its [`Endpoint`]; a door holds a [`NodeClient`] for each media node of its PoP.
 //! Links come and go: [`MeshEvent::LinkUp`] and [`MeshEvent::LinkDown`] bracket everything of a link, state does not
-//! outlive it, and a new one begins with everything. Media lost on a link is repaired on it (module `repair`); it is
-//! handed on in the order in which it arrives, once.
+//! outlive it, and a new one begins with everything. Media lost on a link is repaired on it (module `repair`), speech on a
+//! long one by what was sent ahead; it is handed on in the order in which it arrives, once. When the path takes less than
+//! there is, sound goes first (module `outgoing`).
 
 mod backoff;
 mod congestion;
@@ -37,6 +38,7 @@ mod listener;
 mod mesh;
 mod metrics;
 mod node_client;
+mod outgoing;
 mod reason;
 mod repair;
 

@@ -1,12 +1,14 @@
 //! One link: the QUIC connection between two media nodes while it stands, and the one task that serves it.
 //!
-//! | queue            | bound                 | when it is full                                                        |
-//! |------------------|-----------------------|------------------------------------------------------------------------|
-//! | link media       | [`MEDIA_QUEUE`]       | the newest packet is dropped, `relay_queue_full`                       |
-//! | link control     | [`CONTROL_QUEUE`]     | the link is reset: what was announced must not be lost, so both begin anew |
-//! | QUIC datagrams   | 512 kB                | the newest is held back, `relay_congested`, video before sound |
+//! | queue            | bound                       | when it is full                                                            |
+//! |------------------|-----------------------------|----------------------------------------------------------------------------|
+//! | link media       | [`MEDIA_QUEUE`]             | the newest packet is dropped, `relay_queue_full`                           |
+//! | link control     | [`CONTROL_QUEUE`]           | the link is reset: what was announced must not be lost, so both begin anew |
+//! | link outgoing    | see [`crate::outgoing`]     | sound goes before pictures, what waited too long is dropped                |
+//! | QUIC datagrams   | [`MOST_AHEAD_BYTES`]        | the rest waits in the queue before                                         |
 //!
-//! What congestion holds back has its number and is held by the repair, so the other side may still ask for it.
+//! What congestion held back has its number and is held by the repair: once pictures do not wait any more, the other side may
+//! still ask for it.
 #![expect(clippy::disallowed_methods, reason = "IO: reads the clock for the core")]
 
 use std::{
@@ -18,7 +20,7 @@ use std::{
 use bytes::Bytes;
 use isthmus_protocol::{
     NodeId, PopId,
-    media::{Datagram, MediaPacket, decode},
+    media::{Datagram, MediaPacket, decode, encode_loss},
     node::{Opening, VERSION},
     peer::{PeerMessage, StreamId},
 };
@@ -36,16 +38,25 @@ use crate::{
     identity::PeerIdentity,
     mesh::{Events, MeshEvent},
     metrics::{LinkCounters, Metrics},
+    outgoing::{Class, Outgoing},
     reason::CloseReason,
-    repair,
+    repair::{self, receiver::How},
 };
 
 /// Packets on their way to the link's task.
 pub const MEDIA_QUEUE: usize = 4096;
 /// Messages on their way to the link's task: a node's whole roster fits.
 pub const CONTROL_QUEUE: usize = 16_384;
-/// The part of QUIC's datagram buffer that only sound may use, so that video gives way before sound does.
-const AUDIO_RESERVE_BYTES: usize = 32 * 1024;
+/// How much of QUIC's datagram buffer is filled: what leaves it within this time, since nothing overtakes there.
+const AHEAD: Duration = Duration::from_millis(10);
+/// But at least this much, in bytes: two datagrams, 20 ms at 1 Mbit/s.
+const LEAST_AHEAD_BYTES: usize = 3 * 1024;
+/// And at most this much, in bytes: 10 ms at 200 Mbit/s.
+const MOST_AHEAD_BYTES: usize = 256 * 1024;
+/// QUIC's datagram buffer, in bytes: never full.
+pub(crate) const DATAGRAM_SEND_BUFFER_BYTES: usize = MOST_AHEAD_BYTES + 64 * 1024;
+/// How soon to look again while something waits for the congestion window.
+const FLUSH_AGAIN: Duration = Duration::from_millis(2);
 /// What one datagram takes of QUIC's buffer beyond its own length; on the safe side.
 const DATAGRAM_OVERHEAD_BYTES: usize = 64;
 /// Packets taken from the queue at once.
@@ -125,6 +136,8 @@ pub(crate) struct Surroundings {
 pub(crate) struct Control {
     sender: FrameSender<PeerMessage>,
     receiver: FrameReceiver<PeerMessage>,
+    /// Whether the peer reads SPEECH and LOSS datagrams.
+    reads_speech: bool,
 }
 
 /// Opens the own control stream, takes the peer's, and compares what it says with its certificate.
@@ -135,7 +148,8 @@ pub(crate) async fn introduce(
 ) -> Result<Control, CloseReason> {
     let exchange = async {
         let mut sender = FrameSender::new(connection.open_uni().await?);
-        sender.send(&Opening::Peer { version: VERSION, pop: own.pop.clone(), node: own.node.clone() }).await?;
+        let opening = Opening::Peer { version: VERSION, pop: own.pop.clone(), node: own.node.clone(), speech: true };
+        sender.send(&opening).await?;
         let mut receiver = FrameReceiver::new(connection.accept_uni().await?);
         let opening = receiver.receive().await?;
         Ok::<_, RelayError>((sender, receiver, opening))
@@ -148,8 +162,8 @@ pub(crate) async fn introduce(
         Err(_) => return Err(CloseReason::Opening),
     };
     match opening {
-        Some(Opening::Peer { version: VERSION, pop, node }) if pop == peer.pop && node == peer.node => {
-            Ok(Control { sender: sender.then(), receiver: receiver.then() })
+        Some(Opening::Peer { version: VERSION, pop, node, speech }) if pop == peer.pop && node == peer.node => {
+            Ok(Control { sender: sender.then(), receiver: receiver.then(), reads_speech: speech })
         }
         Some(Opening::Peer { version: VERSION, .. }) => Err(CloseReason::Identity),
         Some(Opening::Peer { .. }) => Err(CloseReason::Version),
@@ -176,7 +190,7 @@ pub(crate) async fn serve(
         counters: around.counters.clone(),
     }));
     (around.events)(MeshEvent::LinkUp { link: link.clone() });
-    let path = MediaPath::new(connection, peer, around);
+    let path = MediaPath::new(connection, peer, around, control.reads_speech);
     let reason = tokio::select! {
         error = until_lost(connection) => reason_of(&error.into()),
         reason = send_control(control_queue, control.sender) => reason,
@@ -243,22 +257,44 @@ struct MediaPath<'a> {
     connection: &'a quinn::Connection,
     node: &'a NodeId,
     around: &'a Surroundings,
+    reads_speech: bool,
     sender: repair::Sender,
     receiver: repair::Receiver,
+    outgoing: Outgoing,
+    /// When to look whether the congestion window takes more, while something waits for it.
+    flush_at: Option<Instant>,
+    /// Datagrams and packets on their way through one call.
     out: Vec<Bytes>,
+    packets: Vec<MediaPacket>,
 }
 
 impl<'a> MediaPath<'a> {
-    fn new(connection: &'a quinn::Connection, peer: &'a PeerIdentity, around: &'a Surroundings) -> Self {
-        let (sender, receiver) = (repair::Sender::default(), repair::Receiver::default());
-        Self { connection, node: &peer.node, around, sender, receiver, out: Vec::new() }
+    fn new(
+        connection: &'a quinn::Connection,
+        peer: &'a PeerIdentity,
+        around: &'a Surroundings,
+        reads_speech: bool,
+    ) -> Self {
+        Self {
+            connection,
+            node: &peer.node,
+            around,
+            reads_speech,
+            sender: repair::Sender::default(),
+            receiver: repair::Receiver::default(),
+            outgoing: Outgoing::default(),
+            flush_at: None,
+            out: Vec::new(),
+            packets: Vec::new(),
+        }
     }
 
     async fn run(mut self, mut queue: mpsc::Receiver<(StreamId, MediaPacket)>) -> CloseReason {
         let mut batch = Vec::with_capacity(BATCH);
         let mut timer = pin!(sleep_until(Instant::now().into()));
         loop {
-            let due = [self.sender.poll_timeout(), self.receiver.poll_timeout()].into_iter().flatten().min();
+            let timeouts = [self.sender.poll_timeout(), self.receiver.poll_timeout(), self.flush_at];
+            let due = timeouts.into_iter().flatten().min();
             if let Some(due) = due.filter(|due| timer.deadline().into_std() != *due) {
                 timer.as_mut().reset(due.into());
             }
@@ -285,7 +321,8 @@ impl<'a> MediaPath<'a> {
             return;
         };
         let now = Instant::now();
-        let mut space = self.connection.datagram_send_buffer_space();
+        let takes_redundancy = self.reads_speech && !self.outgoing.holds_sound();
+        self.sender.set_path(repair::Path { rtt: self.connection.rtt(), takes_redundancy });
         for (stream, packet) in packets {
             match self.sender.send(stream, &packet, max_datagram, now, &mut self.out) {
                 Ok(()) => {
@@ -295,26 +332,38 @@ impl<'a> MediaPath<'a> {
                 Err(repair::NotSent::TooManyStreams) => counters.drop_streams.inc(),
                 Err(repair::NotSent::Oversize) => counters.drop_oversize.inc(),
             }
-            transmit(self.connection, counters, &mut self.out, &mut space, packet.codec.is_audio());
+            let class = if packet.codec.is_audio() { Class::Sound } else { Class::Picture };
+            for datagram in self.out.drain(..) {
+                self.outgoing.push(class, datagram, now);
+            }
         }
+        self.flush(now);
     }
 
     fn receive(&mut self, datagram: &[u8]) {
         let (counters, now) = (&self.around.counters, Instant::now());
         counters.datagrams_in.inc();
-        let (stream, packet) = match decode(datagram) {
-            Ok(Datagram::Media { stream, link_sequence, split, packet, .. }) => {
-                (stream, self.receiver.media(stream, link_sequence, split, packet, now))
+        let stream = match decode(datagram) {
+            Ok(Datagram::Media { stream, link_sequence, split, repair, packet }) => {
+                let how = How::Media { split, repair };
+                self.receiver.media(stream, link_sequence, how, packet, now, &mut self.packets);
+                stream
+            }
+            Ok(Datagram::Speech { stream, link_sequence, packet, plain, parities, .. }) => {
+                let how = How::Speech { plain, parities };
+                self.receiver.media(stream, link_sequence, how, packet, now, &mut self.packets);
+                stream
             }
             Ok(Datagram::Rest { stream, link_sequence, payload }) => {
-                (stream, self.receiver.rest(stream, link_sequence, payload, now))
+                self.packets.extend(self.receiver.rest(stream, link_sequence, payload, now));
+                stream
             }
             Ok(Datagram::Nack { stream, missing }) => {
-                let answered = self.sender.repeat(stream, &missing, now, &mut self.out);
-                counters.repair_sent.inc_by(answered.sent);
-                counters.repair_gone.inc_by(answered.gone);
-                counters.repair_capped.inc_by(answered.capped);
-                self.flush(false);
+                self.repeat(stream, &missing, now);
+                return;
+            }
+            Ok(Datagram::Loss(report)) => {
+                self.sender.handle_report(report, now);
                 return;
             }
             Err(_) => {
@@ -322,26 +371,75 @@ impl<'a> MediaPath<'a> {
                 return;
             }
         };
-        if let Some(packet) = packet {
+        for packet in self.packets.drain(..) {
             counters.packets_in.inc();
             counters.bytes_in.inc_by(packet.payload.len() as u64);
             (self.around.events)(MeshEvent::Media { node: self.node.clone(), stream, packet });
         }
     }
 
+    fn repeat(&mut self, stream: StreamId, missing: &[u16], now: Instant) {
+        let counters = &self.around.counters;
+        let class = if self.sender.is_speech(stream) { Class::Sound } else { Class::Picture };
+        if class == Class::Picture && self.outgoing.is_behind(now) {
+            // They were held back, or would hold back what is new.
+            counters.repair_capped.inc_by(missing.len() as u64);
+            return;
+        }
+        let answered = self.sender.repeat(stream, missing, now, &mut self.out);
+        counters.repair_sent.inc_by(answered.sent);
+        counters.repair_gone.inc_by(answered.gone);
+        counters.repair_capped.inc_by(answered.capped);
+        self.queue(class, now);
+        self.flush(now);
+    }
+
     fn handle_timeout(&mut self) {
         let now = Instant::now();
         self.receiver.handle_timeout(now, self.connection.rtt(), &mut self.out);
-        // Requests are small, and what they ask for is older than anything that waits.
-        self.flush(true);
-        self.sender.handle_timeout(now, &mut self.out);
-        self.flush(false);
+        let report = self.receiver.take_report(now).filter(|_| self.reads_speech);
+        self.out.extend(report.map(encode_loss));
+        let mut pictures = Vec::new();
+        self.sender.handle_timeout(now, &mut self.out, &mut pictures);
+        self.queue(Class::Sound, now);
+        self.out = pictures;
+        self.queue(Class::Picture, now);
+        self.flush(now);
         self.count();
     }
 
-    fn flush(&mut self, urgent: bool) {
-        let mut space = self.connection.datagram_send_buffer_space();
-        transmit(self.connection, &self.around.counters, &mut self.out, &mut space, urgent);
+    fn queue(&mut self, class: Class, now: Instant) {
+        for datagram in self.out.drain(..) {
+            self.outgoing.push(class, datagram, now);
+        }
+    }
+
+    /// Hands QUIC as much as it sends soon.
+    fn flush(&mut self, now: Instant) {
+        let counters = &self.around.counters;
+        let path = self.connection.stats().path;
+        let soon = path.cwnd as f64 * AHEAD.as_secs_f64() / path.rtt.as_secs_f64().max(1e-3);
+        let limit = (soon as usize).clamp(LEAST_AHEAD_BYTES, MOST_AHEAD_BYTES);
+        let inside = DATAGRAM_SEND_BUFFER_BYTES.saturating_sub(self.connection.datagram_send_buffer_space());
+        let mut room = limit.saturating_sub(inside);
+        while let Some(datagram) = self.outgoing.pop(room.saturating_sub(DATAGRAM_OVERHEAD_BYTES), now) {
+            room -= datagram.len() + DATAGRAM_OVERHEAD_BYTES;
+            match self.connection.send_datagram(datagram) {
+                Ok(()) => counters.datagrams_out.inc(),
+                // The path has become narrower since it was cut to size.
+                Err(SendDatagramError::TooLarge) => counters.drop_oversize.inc(),
+                Err(error) => {
+                    debug!(%error, "a datagram could not be sent");
+                    counters.drop_down.inc();
+                }
+            }
+        }
+        self.flush_at = (!self.outgoing.is_empty()).then(|| now + FLUSH_AGAIN);
+        let dropped = self.outgoing.take_dropped();
+        counters.drop_congested.inc_by(dropped.picture_full);
+        counters.drop_late.inc_by(dropped.picture_late);
+        counters.drop_sound_full.inc_by(dropped.sound_full);
+        counters.drop_sound_late.inc_by(dropped.sound_late);
     }
 
     fn count(&mut self) {
@@ -351,35 +449,12 @@ impl<'a> MediaPath<'a> {
         counters.drop_duplicate.inc_by(counts.duplicates);
         counters.drop_incomplete.inc_by(counts.incomplete);
         counters.drop_streams.inc_by(counts.refused);
-    }
-}
-
-/// Hands datagrams to QUIC as far as there is room; what is not urgent leaves the reserve alone.
-fn transmit(
-    connection: &quinn::Connection,
-    counters: &LinkCounters,
-    out: &mut Vec<Bytes>,
-    space: &mut usize,
-    urgent: bool,
-) {
-    let reserve = if urgent { 0 } else { AUDIO_RESERVE_BYTES };
-    for datagram in out.drain(..) {
-        let needs = datagram.len() + DATAGRAM_OVERHEAD_BYTES;
-        if *space < needs + reserve {
-            counters.drop_congested.inc();
-            continue;
-        }
-        match connection.send_datagram(datagram) {
-            Ok(()) => {
-                *space -= needs;
-                counters.datagrams_out.inc();
-            }
-            // The path has become narrower since it was cut to size.
-            Err(SendDatagramError::TooLarge) => counters.drop_oversize.inc(),
-            Err(error) => {
-                debug!(%error, "a datagram could not be sent");
-                counters.drop_down.inc();
-            }
-        }
+        counters.speech_arrived.inc_by(counts.speech.arrived);
+        counters.speech_restored.inc_by(counts.speech.restored);
+        counters.speech_repeated.inc_by(counts.speech.repaired);
+        counters.speech_lost.inc_by(counts.speech.lost);
+        counters.redundant_bytes.inc_by(self.sender.take_redundant_bytes());
+        let metrics = &self.around.metrics;
+        metrics.speech_loss.with_label_values(&[self.node.as_str()]).set(self.sender.loss());
     }
 }

@@ -323,8 +323,11 @@ impl Drop for Standing<'_> {
         CloseReason::Done.close(self.connection);
         lock(&self.shared.up).remove(&self.peer.node);
         self.shared.show_links();
-        // There is nothing to remove when the link never lived to be measured.
-        let _ = self.shared.around.metrics.rtt_seconds.remove_label_values(&[self.peer.node.as_str()]);
+        let metrics = &self.shared.around.metrics;
+        for gauge in [&metrics.rtt_seconds, &metrics.speech_loss] {
+            // There is nothing to remove when the link never lived to be measured.
+            let _ = gauge.remove_label_values(&[self.peer.node.as_str()]);
+        }
         (self.shared.around.events)(MeshEvent::LinkDown { node: self.peer.node.clone() });
     }
 }

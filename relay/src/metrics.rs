@@ -37,6 +37,13 @@ pub struct Metrics {
     pub repairs: IntCounterVec,
     /// `isthmus_relay_lost_total`: datagrams that stayed lost on a link.
     pub lost: IntCounter,
+    /// `isthmus_relay_speech_total{outcome="arrived|restored|repeated|lost"}`: how each datagram of speech came from a peer.
+    pub speech: IntCounterVec,
+    /// `isthmus_relay_redundant_bytes_total`: what was sent ahead to peers so that lost speech need not be asked for.
+    pub redundant_bytes: IntCounter,
+    /// `isthmus_relay_speech_loss_ratio{peer}`: the share of speech that the path to a peer loses before any repair, as the
+    /// peer reports it; absent while the link is down.
+    pub speech_loss: GaugeVec,
     /// `isthmus_relay_datagrams_total{direction}`: media datagrams, repairs and requests for them.
     pub datagrams: IntCounterVec,
     /// `isthmus_relay_refusals_total{reason}`: connections and streams that were refused.
@@ -51,6 +58,14 @@ impl Metrics {
         let links = Opts::new("isthmus_relay_links", "Links to peer nodes by state.");
         let rtt = Opts::new("isthmus_relay_rtt_seconds", "Smoothed round-trip time to a peer node.");
         let lost = Opts::new("isthmus_relay_lost_total", "Datagrams lost on a link and not repaired.");
+        let redundant = Opts::new(
+            "isthmus_relay_redundant_bytes_total",
+            "Bytes sent ahead to peers against the loss of speech: once or twice those of the speech on a long link that loses.",
+        );
+        let speech_loss = Opts::new(
+            "isthmus_relay_speech_loss_ratio",
+            "Share of the speech sent to a peer that the path loses before any repair, over about 20 s.",
+        );
         Ok(Self {
             links: register(registry, IntGaugeVec::new(links, &["state"])?)?,
             rtt_seconds: register(registry, GaugeVec::new(rtt, &["peer"])?)?,
@@ -61,6 +76,14 @@ impl Metrics {
                 &["outcome"],
             )?,
             lost: register(registry, IntCounter::with_opts(lost)?)?,
+            speech: counters(
+                registry,
+                "isthmus_relay_speech_total",
+                "Datagrams of speech from peers: arrived as sent, restored from what was sent ahead, repeated on request, lost.",
+                &["outcome"],
+            )?,
+            redundant_bytes: register(registry, IntCounter::with_opts(redundant)?)?,
+            speech_loss: register(registry, GaugeVec::new(speech_loss, &["peer"])?)?,
             datagrams: counters(registry, "isthmus_relay_datagrams_total", "Datagrams on links.", &["direction"])?,
             refusals: counters(
                 registry,
@@ -90,8 +113,14 @@ pub(crate) struct LinkCounters {
     pub(crate) drop_queue: IntCounter,
     /// The link was down.
     pub(crate) drop_down: IntCounter,
-    /// The path takes no more; what was held back may still be asked for.
+    /// Pictures: too many wait for the path. What was held back may still be asked for.
     pub(crate) drop_congested: IntCounter,
+    /// Pictures that waited for too long.
+    pub(crate) drop_late: IntCounter,
+    /// Sound: too much waits for the path.
+    pub(crate) drop_sound_full: IntCounter,
+    /// Sound that waited for too long.
+    pub(crate) drop_sound_late: IntCounter,
     /// More streams than a link may have.
     pub(crate) drop_streams: IntCounter,
     /// Too large for two datagrams.
@@ -111,12 +140,19 @@ pub(crate) struct LinkCounters {
     /// Asked for and received.
     pub(crate) repair_received: IntCounter,
     pub(crate) lost: IntCounter,
+    pub(crate) speech_arrived: IntCounter,
+    /// Taken out of what later datagrams carried.
+    pub(crate) speech_restored: IntCounter,
+    pub(crate) speech_repeated: IntCounter,
+    pub(crate) speech_lost: IntCounter,
+    pub(crate) redundant_bytes: IntCounter,
 }
 
 impl LinkCounters {
     pub(crate) fn new(metrics: &Metrics) -> Self {
         let relay = |family: &IntCounterVec, direction| family.with_label_values(&[direction, "relay"]);
         let drops = |reason| metrics.packets.drops.with_label_values(&[reason]);
+        let speech = |outcome| metrics.speech.with_label_values(&[outcome]);
         let repairs = |outcome| metrics.repairs.with_label_values(&[outcome]);
         Self {
             packets_in: relay(&metrics.packets.packets, "in"),
@@ -128,6 +164,9 @@ impl LinkCounters {
             drop_queue: drops("relay_queue_full"),
             drop_down: drops("relay_link_down"),
             drop_congested: drops("relay_congested"),
+            drop_late: drops("relay_late"),
+            drop_sound_full: drops("relay_sound_full"),
+            drop_sound_late: drops("relay_sound_late"),
             drop_streams: drops("relay_too_many_streams"),
             drop_oversize: drops("relay_oversize"),
             drop_duplicate: drops("relay_duplicate"),
@@ -138,6 +177,11 @@ impl LinkCounters {
             repair_capped: repairs("capped"),
             repair_received: repairs("received"),
             lost: metrics.lost.clone(),
+            speech_arrived: speech("arrived"),
+            speech_restored: speech("restored"),
+            speech_repeated: speech("repeated"),
+            speech_lost: speech("lost"),
+            redundant_bytes: metrics.redundant_bytes.clone(),
         }
     }
 }

@@ -72,6 +72,10 @@ fn check(loss: f64, one_way: Duration) {
         repairs(&a, "sent"),
         a.metric("isthmus_relay_datagrams_total", &[("direction", "out")]),
     );
+    for reason in ["relay_late", "relay_congested", "relay_sound_late", "relay_sound_full"] {
+        println!("held back by the sender, {reason}: {}", a.metric("isthmus_drops_total", &[("reason", reason)]));
+    }
+    println!("not repeated: {}", repairs(&a, "capped"));
     assert!(repairs(&b, "received") > 0, "the path lost {} and nothing was repaired", path.lost());
     // A machine that stops for a second loses more than the path does; otherwise none is missing.
     assert!(ALL - got.len() <= ALL / 1000, "{} of {ALL} packets stayed lost", ALL - got.len());

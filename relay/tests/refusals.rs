@@ -17,7 +17,7 @@ fn opening(opening: &Opening) -> Vec<u8> {
 }
 
 fn as_peer(identity: &PeerIdentity, version: u16) -> Vec<u8> {
-    opening(&Opening::Peer { version, pop: identity.pop.clone(), node: identity.node.clone() })
+    opening(&Opening::Peer { version, pop: identity.pop.clone(), node: identity.node.clone(), speech: true })
 }
 
 /// A node "n" that knows "a" and "z" as peers.

@@ -8,16 +8,23 @@
 //!
 //! The last datagram before a pause leaves no gap behind it. So the sender repeats it once or twice when a stream
 //! falls silent: a shared screen that stands still must not stand still with a hole in it.
+//!
+//! Speech on a long link that loses does not wait to be asked for: it is carried ahead (module `protection`). The receiver
+//! reports what it missed of all speech, the sender decides by that and by the round trip how much goes along, and the
+//! receiver takes what was lost out of the next packets. It still asks for what that leaves.
 
+pub(crate) mod protection;
 pub(crate) mod receiver;
+mod red;
 pub(crate) mod sender;
 #[cfg(test)]
 mod virtual_link;
+mod window;
 
 use std::time::Duration;
 
 pub(crate) use receiver::Receiver;
-pub(crate) use sender::{NotSent, Sender};
+pub(crate) use sender::{NotSent, Path, Sender};
 
 /// Streams in one direction of a link. Full: a new one is refused and its packets counted as dropped.
 pub(crate) const MAX_STREAMS: usize = 4096;

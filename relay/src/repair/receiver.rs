@@ -9,12 +9,12 @@ use std::{
 
 use bytes::Bytes;
 use isthmus_protocol::{
-    media::{MAX_PAYLOAD_BYTES, MediaPacket, encode_nack},
+    media::{Datagram, LossReport, MAX_PAYLOAD_BYTES, MediaPacket, Parity, decode, encode_nack},
     peer::StreamId,
 };
 use rustc_hash::FxHashMap;
 
-use super::{MAX_AGE, MAX_STREAMS, TICK};
+use super::{MAX_AGE, MAX_STREAMS, TICK, red, window::Window};
 
 /// Datagrams missed of one stream. Full: the oldest are given up.
 pub(crate) const MAX_MISSING: usize = 256;
@@ -22,6 +22,14 @@ pub(crate) const MAX_MISSING: usize = 256;
 const MAX_HALVES: usize = 32;
 /// A gap is asked for after this long: a datagram that was only overtaken has come by then.
 const REORDER: Duration = Duration::from_millis(10);
+/// What is missing of protected speech is asked for after this long: by then the next packets have brought what they can.
+const CARRIED_WAIT: Duration = Duration::from_millis(70);
+/// How soon the first loss of speech is reported: soon, since it turns protection on.
+const REPORT_LOSS_AFTER: Duration = Duration::from_millis(100);
+/// How often speech is reported that nothing was lost of.
+const REPORT_AFTER: Duration = Duration::from_secs(2);
+/// The most datagrams that one gap in speech counts for: a longer one is an interruption.
+const MAX_GAP: u64 = 50;
 /// Each missing datagram is asked for at most this often.
 const MAX_ASKS: u8 = 6;
 /// A stream that begins below this number began at 0: what came before it is missing too.
@@ -35,6 +43,35 @@ pub(crate) struct Receiver {
     streams: FxHashMap<StreamId, Heard>,
     next_pass: Option<Instant>,
     counts: Counts,
+    speech: Tally,
+}
+
+/// What was missed of speech since the last report.
+#[derive(Debug, Default)]
+struct Tally {
+    expected: u64,
+    lost: u64,
+    runs: u64,
+    due: Option<Instant>,
+}
+
+/// How a datagram came.
+#[derive(Debug)]
+pub(crate) enum How {
+    /// A MEDIA datagram that holds a whole packet, or the first part of one.
+    Media {
+        /// Whether it is a part.
+        split: bool,
+        /// Whether it was sent again.
+        repair: bool,
+    },
+    /// With what repairs the loss of others.
+    Speech {
+        /// The MEDIA datagram in it.
+        plain: Vec<u8>,
+        /// Of datagrams before it.
+        parities: Vec<Parity>,
+    },
 }
 
 /// What happened, in datagrams, since it was last taken.
@@ -50,6 +87,21 @@ pub(crate) struct Counts {
     pub(crate) incomplete: u64,
     /// Of a stream beyond [`MAX_STREAMS`].
     pub(crate) refused: u64,
+    /// The same for speech alone, each datagram once.
+    pub(crate) speech: SpeechCounts,
+}
+
+/// How speech came, in datagrams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct SpeechCounts {
+    /// As it was sent.
+    pub(crate) arrived: u64,
+    /// Out of what later ones carried.
+    pub(crate) restored: u64,
+    /// Asked for.
+    pub(crate) repaired: u64,
+    /// Not at all.
+    pub(crate) lost: u64,
 }
 
 /// Numbers here are link sequences extended to 64 bits, so that they never wrap.
@@ -62,6 +114,11 @@ struct Heard {
     /// In order of arrival.
     halves: VecDeque<Half>,
     last: Instant,
+    is_audio: bool,
+    /// While the stream is protected.
+    window: Option<Box<Window>>,
+    /// The latest number and the RTP sequence number that it had.
+    latest: Option<(u64, u16)>,
 }
 
 #[derive(Debug)]
@@ -87,17 +144,47 @@ enum Part {
 }
 
 impl Receiver {
-    /// Takes a MEDIA datagram, returns the packet that is whole by it.
+    /// Takes a packet of a MEDIA or SPEECH datagram. Appends what is whole by it to `out`: what was lost before it, if it
+    /// brings that, and then the packet.
     pub(crate) fn media(
         &mut self,
         stream: StreamId,
         link_sequence: u16,
-        split: bool,
+        how: How,
         packet: MediaPacket,
         now: Instant,
-    ) -> Option<MediaPacket> {
-        let number = self.arrive(stream, link_sequence, now)?;
-        if split { self.join(stream, number, Part::First(packet), now) } else { Some(packet) }
+        out: &mut Vec<MediaPacket>,
+    ) {
+        let is_audio = packet.codec.is_audio();
+        let is_repair = matches!(how, How::Media { repair: true, .. });
+        let arrival = self.arrive(stream, link_sequence, is_audio, is_repair, now);
+        let Some(heard) = self.streams.get_mut(&stream) else { return };
+        let number = heard.number(link_sequence);
+        let split = match how {
+            How::Media { split, repair } => {
+                if !repair {
+                    heard.window = None;
+                }
+                split
+            }
+            How::Speech { plain, parities } => {
+                // Repeated ones bring something too: what they carry may have been lost with the first.
+                if let Some(number) = number {
+                    heard.restore(stream, number, plain, parities, &mut self.counts, out);
+                }
+                false
+            }
+        };
+        let Some(number) = arrival else { return };
+        if split {
+            out.extend(self.join(stream, number, Part::First(packet), now));
+            return;
+        }
+        out.extend(heard.take_predecessor(number, &packet, &mut self.counts));
+        if number == heard.highest {
+            heard.latest = Some((number, packet.sequence));
+        }
+        out.push(packet);
     }
 
     /// Takes a REST datagram, returns the packet that is whole by it.
@@ -108,13 +195,23 @@ impl Receiver {
         payload: Arc<[u8]>,
         now: Instant,
     ) -> Option<MediaPacket> {
-        let number = self.arrive(stream, link_sequence, now)?;
+        let number = self.arrive(stream, link_sequence, false, false, now)?;
         self.join(stream, number.checked_sub(1)?, Part::Rest(payload), now)
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.next_pass
+        self.next_pass.into_iter().chain(self.speech.due).min()
+    }
+
+    /// What the peer should know of its speech, when it is time.
+    pub(crate) fn take_report(&mut self, now: Instant) -> Option<LossReport> {
+        if self.speech.due.is_none_or(|due| due > now) {
+            return None;
+        }
+        let Tally { expected, lost, runs, .. } = mem::take(&mut self.speech);
+        let in_report = |number: u64| u16::try_from(number).unwrap_or(u16::MAX);
+        Some(LossReport { expected: in_report(expected), lost: in_report(lost), runs: in_report(runs.min(lost)) })
     }
 
     /// Appends requests for what is missing to `out`; gives up what is too old.
@@ -147,14 +244,27 @@ impl Receiver {
     }
 
     /// Notes that a datagram arrived; its number if it is the first time.
-    fn arrive(&mut self, stream: StreamId, link_sequence: u16, now: Instant) -> Option<u64> {
+    fn arrive(
+        &mut self,
+        stream: StreamId,
+        link_sequence: u16,
+        is_audio: bool,
+        is_repair: bool,
+        now: Instant,
+    ) -> Option<u64> {
         if self.streams.len() >= MAX_STREAMS && !self.streams.contains_key(&stream) {
             self.counts.refused += 1;
             return None;
         }
-        let heard = self.streams.entry(stream).or_insert_with(|| Heard::before(link_sequence, now));
+        let heard = self.streams.entry(stream).or_insert_with(|| Heard::before(link_sequence, is_audio, now));
         heard.last = now;
-        let (number, due) = heard.arrive(link_sequence, now, &mut self.counts)?;
+        let before = heard.highest;
+        let arrived = heard.arrive(link_sequence, is_repair, now, &mut self.counts);
+        if heard.is_audio {
+            let advance = heard.highest - before;
+            self.speech.note(advance, arrived.is_some() && !is_repair, now);
+        }
+        let (number, due) = arrived?;
         self.wake_at(due);
         Some(number)
     }
@@ -199,20 +309,80 @@ impl Receiver {
 
 impl Heard {
     /// The state before the first datagram of a stream.
-    fn before(link_sequence: u16, now: Instant) -> Self {
+    fn before(link_sequence: u16, is_audio: bool, now: Instant) -> Self {
         let first = if link_sequence < BEGINNING { 0 } else { link_sequence };
         // One turn of the 16 bits ahead of zero, so that earlier ones still have a number.
         let highest = u64::from(u16::MAX) + u64::from(first);
-        Self { highest, missing: VecDeque::new(), halves: VecDeque::new(), last: now }
+        Self {
+            highest,
+            missing: VecDeque::new(),
+            halves: VecDeque::new(),
+            last: now,
+            is_audio,
+            window: None,
+            latest: None,
+        }
+    }
+
+    /// What a link sequence near the highest stands for.
+    fn number(&self, link_sequence: u16) -> Option<u64> {
+        let ahead = link_sequence.wrapping_sub(self.highest as u16).cast_signed();
+        self.highest.checked_add_signed(i64::from(ahead))
+    }
+
+    /// Takes out of `parities` what is missing, and appends it to `out`.
+    fn restore(
+        &mut self,
+        stream: StreamId,
+        number: u64,
+        plain: Vec<u8>,
+        parities: Vec<Parity>,
+        counts: &mut Counts,
+        out: &mut Vec<MediaPacket>,
+    ) {
+        let window = self.window.get_or_insert_default();
+        for (number, media) in window.insert(stream, number, plain, parities) {
+            if let Ok(Datagram::Media { split: false, packet, .. }) = decode(&media)
+                && self.fill(number, counts)
+            {
+                out.push(packet);
+            }
+        }
+    }
+
+    /// The packet before `packet`, if it is missing and `packet` brings it along. Only if the publisher's numbers say that
+    /// it is what the link lost: otherwise it was lost before, and another one here.
+    fn take_predecessor(&mut self, number: u64, packet: &MediaPacket, counts: &mut Counts) -> Option<MediaPacket> {
+        let (latest, latest_sequence) = self.latest?;
+        let behind = number.checked_sub(latest).filter(|behind| *behind > 1)?;
+        if u64::from(packet.sequence.wrapping_sub(latest_sequence)) != behind {
+            return None;
+        }
+        let before = red::predecessor(packet)?;
+        self.fill(number - 1, counts).then_some(before)
+    }
+
+    /// Notes that a missing datagram was restored; false if it was not missing.
+    fn fill(&mut self, number: u64, counts: &mut Counts) -> bool {
+        let Ok(index) = self.missing.binary_search_by_key(&number, |missing| missing.number) else { return false };
+        self.missing.remove(index);
+        counts.speech.restored += 1;
+        true
     }
 
     /// The datagram's number if it is the first time, and when the stream wants to be looked at.
-    fn arrive(&mut self, link_sequence: u16, now: Instant, counts: &mut Counts) -> Option<(u64, Instant)> {
-        let ahead = link_sequence.wrapping_sub(self.highest as u16).cast_signed();
-        let number = self.highest.checked_add_signed(i64::from(ahead))?;
-        if ahead > 0 {
+    fn arrive(
+        &mut self,
+        link_sequence: u16,
+        is_repair: bool,
+        now: Instant,
+        counts: &mut Counts,
+    ) -> Option<(u64, Instant)> {
+        let number = self.number(link_sequence)?;
+        if number > self.highest {
             self.note_gap(number, now, counts);
             self.highest = number;
+            counts.speech.arrived += u64::from(self.is_audio);
             let due = if self.missing.is_empty() { now + FORGET_AFTER } else { now + REORDER };
             return Some((number, due));
         }
@@ -222,20 +392,29 @@ impl Heard {
         };
         let asks = self.missing.remove(index).map_or(0, |missing| missing.asks);
         counts.repaired += u64::from(asks > 0);
+        if self.is_audio {
+            let how = if asks > 0 || is_repair { &mut counts.speech.repaired } else { &mut counts.speech.arrived };
+            *how += 1;
+        }
         Some((number, now + FORGET_AFTER))
     }
 
     /// Everything between the highest and `number` is missing; of a long gap only the latest is worth asking for.
     fn note_gap(&mut self, number: u64, now: Instant, counts: &mut Counts) {
         let first = (self.highest + 1).max(number.saturating_sub(MAX_MISSING as u64));
-        counts.lost += first - (self.highest + 1);
+        self.lose(first - (self.highest + 1), counts);
+        let wait = if self.window.is_some() { CARRIED_WAIT } else { REORDER };
         for number in first..number {
-            self.missing.push_back(Missing { number, since: now, ask_at: now + REORDER, asks: 0 });
+            self.missing.push_back(Missing { number, since: now, ask_at: now + wait, asks: 0 });
         }
-        while self.missing.len() > MAX_MISSING {
-            self.missing.pop_front();
-            counts.lost += 1;
-        }
+        let over = self.missing.len().saturating_sub(MAX_MISSING);
+        self.missing.drain(..over);
+        self.lose(over as u64, counts);
+    }
+
+    fn lose(&self, datagrams: u64, counts: &mut Counts) {
+        counts.lost += datagrams;
+        counts.speech.lost += if self.is_audio { datagrams } else { 0 };
     }
 
     fn give_up(&mut self, now: Instant, counts: &mut Counts) {
@@ -243,7 +422,7 @@ impl Heard {
         let before = (self.missing.len(), self.halves.len());
         self.missing.retain(|missing| !(is_over(missing.since) || missing.asks >= MAX_ASKS && missing.ask_at <= now));
         self.halves.retain(|half| !is_over(half.since));
-        counts.lost += (before.0 - self.missing.len()) as u64;
+        self.lose((before.0 - self.missing.len()) as u64, counts);
         counts.incomplete += (before.1 - self.halves.len()) as u64;
     }
 
@@ -262,6 +441,23 @@ impl Heard {
         let asks = self.missing.iter().map(|missing| missing.ask_at.min(missing.since + MAX_AGE));
         let halves = self.halves.front().map(|half| half.since + MAX_AGE);
         asks.chain(halves).min().unwrap_or(self.last + FORGET_AFTER)
+    }
+}
+
+impl Tally {
+    /// The stream's highest number has gone on by `advance`; if by none, and the datagram `was_overtaken`, then what was
+    /// counted lost is not.
+    fn note(&mut self, advance: u64, was_overtaken: bool, now: Instant) {
+        if advance == 0 {
+            self.lost = self.lost.saturating_sub(u64::from(was_overtaken));
+            return;
+        }
+        let lost = (advance - 1).min(MAX_GAP);
+        self.expected += 1 + lost;
+        self.lost += lost;
+        self.runs += u64::from(lost > 0);
+        let due = now + if self.lost > 0 { REPORT_LOSS_AFTER } else { REPORT_AFTER };
+        self.due = Some(self.due.map_or(due, |before| before.min(due)));
     }
 }
 
@@ -286,8 +482,22 @@ mod tests {
             .collect()
     }
 
+    fn take(
+        receiver: &mut Receiver,
+        stream: StreamId,
+        sequence: u16,
+        split: bool,
+        packet: MediaPacket,
+        now: Instant,
+    ) -> Option<MediaPacket> {
+        let mut out = Vec::new();
+        receiver.media(stream, sequence, How::Media { split, repair: false }, packet, now, &mut out);
+        assert!(out.len() <= 1, "nothing is carried ahead here");
+        out.pop()
+    }
+
     fn arrive(receiver: &mut Receiver, sequence: u16, now: Instant) -> bool {
-        receiver.media(1, sequence, false, packet(sequence, 10), now).is_some()
+        take(receiver, 1, sequence, false, packet(sequence, 10), now).is_some()
     }
 
     #[test]
@@ -345,9 +555,9 @@ mod tests {
             let head = MediaPacket { payload: first.into(), ..whole.clone() };
             let got = if rest_first {
                 assert_eq!(receiver.rest(1, 901, rest.into(), now), None);
-                receiver.media(1, 900, true, head, now)
+                take(&mut receiver, 1, 900, true, head, now)
             } else {
-                assert_eq!(receiver.media(1, 900, true, head, now), None);
+                assert_eq!(take(&mut receiver, 1, 900, true, head, now), None);
                 receiver.rest(1, 901, rest.into(), now)
             };
             // With the rest first, 900 came before the stream was known: the packet is not to be had, nor kept.
@@ -366,7 +576,7 @@ mod tests {
         let (missing, halves) = receiver.held();
         assert!(missing <= MAX_MISSING && halves <= MAX_HALVES);
         for stream in 0..2 * MAX_STREAMS as u32 {
-            receiver.media(stream, 0, false, packet(0, 10), now);
+            take(&mut receiver, stream, 0, false, packet(0, 10), now);
         }
         assert!(receiver.streams.len() <= MAX_STREAMS);
         assert!(receiver.take_counts().refused > 0);
