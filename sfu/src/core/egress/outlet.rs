@@ -36,6 +36,9 @@ const VOICE_PATIENCE: Duration = Duration::from_millis(400);
 /// How long pictures wait at most: what the path carries has fallen far below what they were chosen for, and a keyframe of
 /// a smaller one would wait behind them.
 const PICTURE_PATIENCE: Duration = Duration::from_secs(1);
+/// What a path is taken to carry before anything is known, in kbit/s: what is chosen for a newcomer is not chosen for less, and
+/// would wait too long for the first probes.
+const INITIAL_KBPS: u32 = 1_000;
 /// How long repairs wait at most, and how old a packet may be that is repaired: the picture that it belongs to has passed.
 const REPAIR_PATIENCE: Duration = Duration::from_millis(500);
 const REPAIRED_FOR: Duration = Duration::from_secs(1);
@@ -256,7 +259,8 @@ impl Outlet {
         let Some(numbers) = self.begun.begin(line.ssrc) else { return false };
         let repair = line.repair_ssrc.and_then(|ssrc| self.begun.begin(ssrc));
         if line.ids.transport.is_some() && self.controller.is_none() {
-            self.controller = Some(Controller::new(Limits::default(), now));
+            let limits = Limits { initial_kbps: INITIAL_KBPS, ..Limits::default() };
+            self.controller = Some(Controller::new(limits, now));
         }
         let index = self.streams.len();
         self.by_mid.insert(line.mid, index);
