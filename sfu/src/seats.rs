@@ -52,8 +52,8 @@ impl Seats {
     }
 
     /// `shard`'s thread was at work for this share of the last second.
-    pub(crate) fn set_busy(&self, shard: u8, share: f64) {
-        self.lock().set_busy(shard, share);
+    pub(crate) fn set_busy(&self, shard: u8, busy: f64) {
+        self.lock().set_busy(shard, busy);
     }
 
     /// The mean of what the shards were at work.

@@ -103,8 +103,8 @@ impl Seating {
 
     fn load_step(&self, shard: u8) -> u64 {
         let shard = usize::from(shard);
-        let share = self.taken[shard] as f64 / self.bounds.shard.max(1) as f64;
-        (share.max(self.busy[shard]) / LOAD_STEP) as u64
+        let filled = self.taken[shard] as f64 / self.bounds.shard.max(1) as f64;
+        (filled.max(self.busy[shard]) / LOAD_STEP) as u64
     }
 
     /// `participant` sits at `shard` from now on, whatever was placed before.
@@ -147,8 +147,8 @@ impl Seating {
     }
 
     /// `shard`'s thread was at work for this share of the time lately.
-    pub fn set_busy(&mut self, shard: u8, share: f64) {
-        self.busy[usize::from(shard)] = share;
+    pub fn set_busy(&mut self, shard: u8, busy: f64) {
+        self.busy[usize::from(shard)] = busy;
     }
 
     /// The mean of what the shards were at work.

@@ -234,10 +234,11 @@ impl Engine {
             Ok(false) => self.counters.dropped("refused_by_session"),
             Err(Panicked) => return self.fault(client, now),
         }
-        if is_stun && self.validate(client, protocol, source, destination, now) {
-            if let Some(state) = self.clients.get_mut(client.0) {
-                state.reached_at(protocol, source, nominates);
-            }
+        if is_stun
+            && self.validate(client, protocol, source, destination, now)
+            && let Some(state) = self.clients.get_mut(client.0)
+        {
+            state.reached_at(protocol, source, nominates);
         }
         // At once: str0m holds one received packet at a time.
         self.poll(client, now);

@@ -119,7 +119,7 @@ struct Runtime {
 }
 
 /// Starts shard `index`.
-pub(crate) fn start(index: u8, config: &Config, post: Post, around: Surroundings) -> io::Result<Shard> {
+pub(crate) fn start(index: u8, config: &Config, own: Post, around: Surroundings) -> io::Result<Shard> {
     let port = match config.media_listen.port() {
         0 => 0,
         base => base.checked_add(u16::from(index)).ok_or_else(|| io::Error::other("more shards than ports"))?,
@@ -129,7 +129,7 @@ pub(crate) fn start(index: u8, config: &Config, post: Post, around: Surroundings
     let tcp = config.media_tcp.then(|| Tcp::bind(bound, FIRST_CONNECTION)).transpose()?;
     let address = SocketAddr::new(config.media_advertise.unwrap_or(bound.ip()), bound.port());
     let settings = settings(index, config, &around, address, tcp.is_some())?;
-    let Post { inbox, poll, letters } = post;
+    let Post { inbox, poll, letters } = own;
     let now = clock();
     let counters = Counters::new(around.metrics, index);
     let mut engine = Engine::new(settings, around.certificate, counters, now);
