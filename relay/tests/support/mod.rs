@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 #![expect(clippy::disallowed_methods, reason = "IO: waits for conditions with a deadline")]
 
-mod path;
+pub mod path;
 pub mod rogue;
 
 use std::{
