@@ -34,8 +34,8 @@ const MAX_WAITING: usize = 1_024;
 /// How long a voice waits at most; it waits at all only where the machine is behind, and would be heard too late.
 const VOICE_PATIENCE: Duration = Duration::from_millis(400);
 /// How long pictures wait at most: what the path carries has fallen far below what they were chosen for, and a keyframe of
-/// a smaller one would wait behind them.
-const PICTURE_PATIENCE: Duration = Duration::from_secs(1);
+/// a smaller one would wait behind them. Not less: now and then it takes a second until it is known what a new path carries.
+const PICTURE_PATIENCE: Duration = Duration::from_millis(2_500);
 /// What a path is taken to carry before anything is known, in kbit/s: what is chosen for a newcomer is not chosen for less, and
 /// would wait too long for the first probes.
 const INITIAL_KBPS: u32 = 1_000;

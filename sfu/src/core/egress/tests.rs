@@ -437,8 +437,8 @@ fn what_has_waited_for_too_long_is_dropped_and_pictures_begin_anew() {
     // The path is narrow, and nobody asks for a while.
     let sent = flushed(&mut outlet, pair.now).len();
     outlet.send(voice_mid(), voice(2, pair.now), pair.now).expect("taken");
-    outlet.send(picture_mid(), picture(50, 1_100, pair.now), pair.now + Duration::from_secs(1)).expect("taken");
-    let late = pair.now + Duration::from_millis(1_001);
+    outlet.send(picture_mid(), picture(50, 1_100, pair.now), pair.now + Duration::from_secs(2)).expect("taken");
+    let late = pair.now + Duration::from_millis(2_501);
     outlet.send(voice_mid(), voice(3, late), late).expect("taken");
     assert_eq!(flushed(&mut outlet, late).len(), 1, "the voice that is in time");
     assert_eq!(outlet.take_dropped(), Dropped { full: 0, late: 51 - (sent as u64 - 1) + 1 });
