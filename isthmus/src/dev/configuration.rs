@@ -15,7 +15,7 @@ const SHARDS_OF_FURTHER_NODES: u8 = 2;
 pub(super) fn toml(pop: &Pop, pops: &[Pop], web: Option<&Path>) -> String {
     let nodes = pop.media_nodes();
     let mut text = head(pop, &nodes[0].process);
-    text += &format!("store = {}\n", quoted(pop.store_process().ops));
+    text.extend(["store = ", &quoted(pop.store_process().ops), "\n"]);
     text += &directory(pop);
     text += &store(pop, pops);
     text += &relay(&nodes[0].process, Some(&pop.door()), pops);

@@ -216,12 +216,11 @@ impl Pop {
     pub(crate) fn media_nodes(&self) -> Vec<MediaNode> {
         let node = |number: u8| {
             // The first has the ports of the contract.
-            let (relay, ops, media) = match number {
-                1 => (2, 3, 10),
-                _ => {
-                    let first = 100 - 10 * u16::from(MAX_MEDIA_NODES + 1 - number);
-                    (first, first + 1, first + 2)
-                }
+            let (relay, ops, media) = if number == 1 {
+                (2, 3, 10)
+            } else {
+                let first = 100 - 10 * u16::from(MAX_MEDIA_NODES + 1 - number);
+                (first, first + 1, first + 2)
             };
             let process = self.process_at(&format!("sfu-{number}"), Role::Sfu, ops);
             MediaNode { process, relay: self.port(relay), media: self.port(media) }
