@@ -58,7 +58,7 @@ use self::{
     feedback::{Feedback, ReceiverClock},
     history::{History, Sent},
     loss::Loss,
-    pacer::Pacer,
+    pacer::{Breadth, Pacer},
     probe::{Part, Prober, View},
     queue::Queue,
     rate::Rate,
@@ -385,7 +385,14 @@ impl Controller {
     /// The pacer follows the estimate.
     fn follow(&mut self, now_us: i64) {
         let estimate = self.estimate();
-        self.pacer.follow(estimate, self.prober.is_satisfied(estimate), now_us);
+        let breadth = if self.prober.is_satisfied(estimate) {
+            Breadth::Ample
+        } else if self.rate.knows_capacity() || self.loss.bound_kbps().is_some() {
+            Breadth::Narrow
+        } else {
+            Breadth::Unknown
+        };
+        self.pacer.follow(estimate, breadth, now_us);
     }
 
     fn us(&self, at: Instant) -> i64 {

@@ -6,13 +6,25 @@
 /// narrow path may be short, and then bursts are what is lost. It is no more than the path carries, so nothing would
 /// come sooner.
 const NARROW_PACE: f64 = 1.25;
-/// The same where the path carries all that is desired: a keyframe is soon through.
-const AMPLE_PACE: f64 = 2.0;
+/// The same where the path has never been full: a keyframe is soon through, and more than the estimate does not wait for the
+/// next probe.
+const OPEN_PACE: f64 = 2.0;
 /// A burst is at most this long at the pace, ...
 const BURST_S: f64 = 0.002;
 /// ... or one frame at the estimate (of 30 a second) where the path carries all that is desired: then bursts are no
 /// danger, and what leaves together costs one system call (UDP GSO).
 const FRAME_S: f64 = 1.0 / 30.0;
+
+/// What is known of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Breadth {
+    /// It has been full.
+    Narrow,
+    /// It has not, and may carry more than the estimate.
+    Unknown,
+    /// It carries all that is desired.
+    Ample,
+}
 
 /// The bucket.
 #[derive(Debug)]
@@ -29,13 +41,13 @@ impl Pacer {
         Self { level_bytes: 0.0, updated_us: now_us, bytes_per_us: 0.0, burst_bytes: 0.0 }
     }
 
-    /// Follows the estimate. `is_ample`: the path carries all that is desired.
-    pub(super) fn follow(&mut self, estimate_kbps: f64, is_ample: bool, now_us: i64) {
+    /// Follows the estimate.
+    pub(super) fn follow(&mut self, estimate_kbps: f64, breadth: Breadth, now_us: i64) {
         self.leak(now_us);
-        let pace = if is_ample { AMPLE_PACE } else { NARROW_PACE };
+        let pace = if breadth == Breadth::Narrow { NARROW_PACE } else { OPEN_PACE };
         let bytes_per_s = estimate_kbps * 125.0;
         self.bytes_per_us = bytes_per_s * pace / 1e6;
-        self.burst_bytes = if is_ample { bytes_per_s * FRAME_S } else { bytes_per_s * pace * BURST_S };
+        self.burst_bytes = bytes_per_s * if breadth == Breadth::Ample { FRAME_S } else { pace * BURST_S };
     }
 
     /// When the next packet of a picture may go, in microseconds; what lies in the past is now.
@@ -62,9 +74,9 @@ mod tests {
     use super::*;
 
     /// When each of `packets` of 1,200 bytes goes that all wait from the beginning, in microseconds.
-    fn departures(estimate_kbps: f64, is_ample: bool, packets: usize) -> Vec<i64> {
+    fn departures(estimate_kbps: f64, breadth: Breadth, packets: usize) -> Vec<i64> {
         let mut pacer = Pacer::new(0);
-        pacer.follow(estimate_kbps, is_ample, 0);
+        pacer.follow(estimate_kbps, breadth, 0);
         let mut now_us = 0;
         let next = |_| {
             now_us = pacer.ready_us().max(now_us);
@@ -76,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_narrow_path_gets_a_keyframe_at_the_pace() {
-        let departures = departures(600.0, false, 20);
+        let departures = departures(600.0, Breadth::Narrow, 20);
         assert_eq!(departures[0], 0);
         let last = departures[19];
         assert!((230_000..=256_000).contains(&last), "24 kB at 750 kbit/s took {last} us");
@@ -85,7 +97,7 @@ mod tests {
 
     #[test]
     fn an_ample_path_gets_a_frame_at_once_and_no_more() {
-        let departures = departures(2_400.0, true, 30);
+        let departures = departures(2_400.0, Breadth::Ample, 30);
         let at_once = departures.iter().filter(|at| **at == 0).count();
         assert!((8..=10).contains(&at_once), "{at_once} of a burst of 10,000 bytes");
     }
@@ -93,7 +105,7 @@ mod tests {
     #[test]
     fn what_was_not_used_is_not_saved_up() {
         let mut pacer = Pacer::new(0);
-        pacer.follow(600.0, false, 0);
+        pacer.follow(600.0, Breadth::Narrow, 0);
         pacer.sent(1_200, 60_000_000);
         assert!(pacer.ready_us() > 60_000_000);
     }

@@ -40,7 +40,10 @@ const FOUND: f64 = 1.1;
 const BESIDE_US: i64 = 300_000;
 /// Feedback on a cluster that takes longer is not waited for.
 const PATIENCE_US: i64 = 1_500_000;
-/// Between probes; doubles with each one in vain. Even at the longest, a path that opens is found within it; sooner
+/// After the first probe, and the first for more than was wanted before: it is not trusted alone if it was in vain, for a
+/// receiver that is busy with its beginning reads packets late, which looks like a path that is full.
+const SECOND_LOOK_US: i64 = 1_000_000;
+/// Between probes after that; doubles with each one in vain. Even at the longest, a path that opens is found within it; sooner
 /// where a picture is paused.
 const FIRST_INTERVAL_US: i64 = 3_000_000;
 const LONGEST_INTERVAL_US: i64 = 10_000_000;
@@ -176,7 +179,7 @@ impl Prober {
             desired_kbps: 0.0,
             minimum_kbps: 0.0,
             not_before_us: now_us,
-            interval_us: FIRST_INTERVAL_US,
+            interval_us: SECOND_LOOK_US,
             concluded_us: None,
             found: None,
             was_filled: false,
@@ -301,7 +304,7 @@ impl Prober {
             self.not_before_us = now_us + LEAST_INTERVAL_US;
         } else {
             self.not_before_us = now_us + self.interval_us;
-            self.interval_us = (self.interval_us * 2).min(self.longest_interval_us());
+            self.interval_us = (self.interval_us * 2).clamp(FIRST_INTERVAL_US, self.longest_interval_us());
         }
         Some(outcome)
     }

@@ -57,6 +57,11 @@ impl Rate {
         self.kbps
     }
 
+    /// Whether the path has been seen full, and not to carry more since.
+    pub(super) fn knows_capacity(&self) -> bool {
+        self.capacity_kbps.is_some()
+    }
+
     /// The queue is gone: the rate need no longer make room for it.
     pub(super) fn drained(&mut self) {
         if std::mem::take(&mut self.is_draining) {
