@@ -28,9 +28,10 @@ fn the_floor_isthmus_and_janus_carry_the_same_load_in_one_run() {
         assert!(failures.iter().all(tired), "{outcome:#}");
     }
     for server in &outcomes[2..] {
-        // 3 receivers, 30 pictures of 5 packets and 50 sounds a second; the first seconds' bandwidth may be less.
+        // 3 receivers, 30 pictures of 5 packets and 50 sounds a second: 600. In the first seconds of so short a run the bandwidth
+        // may be less, or what waited then is made up for, and looked for with padding.
         let packets = figure(server, "packets_per_second").expect("packets were received");
-        assert!((150.0..650.0).contains(&packets), "{server:#}");
+        assert!((150.0..900.0).contains(&packets), "{server:#}");
         for name in ["memory_kib_per_participant", "voice_delay_p99_ms", "picture_delay_p99_ms", "join_p95_ms"] {
             assert!(figure(server, name).is_some_and(|value| value > 0.0), "{name}: {server:#}");
         }
