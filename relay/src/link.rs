@@ -157,7 +157,7 @@ pub(crate) async fn introduce(
     let (sender, receiver, opening) = match timeout(OPENING_TIMEOUT, exchange).await {
         Ok(Ok(exchanged)) => exchanged,
         Ok(Err(RelayError::Ended(reason))) => return Err(reason),
-        Ok(Err(RelayError::Lost(_))) => return Err(CloseReason::Silent),
+        Ok(Err(error @ RelayError::Lost(_))) => return Err(reason_of(&error)),
         Ok(Err(_)) => return Err(CloseReason::Malformed),
         Err(_) => return Err(CloseReason::Opening),
     };
@@ -210,6 +210,7 @@ fn reason_of(error: &RelayError) -> CloseReason {
         RelayError::FrameTooLarge { .. } | RelayError::Malformed { .. } | RelayError::Truncated => {
             CloseReason::Malformed
         }
+        RelayError::Lost(quinn::ConnectionError::Reset) => CloseReason::Restarted,
         RelayError::Lost(_) | RelayError::Down { .. } | RelayError::TimedOut => CloseReason::Silent,
     }
 }

@@ -264,6 +264,7 @@ impl Shared {
         let since = Instant::now();
         let standing = Standing::begin(self, &connection, peer);
         let reason = link::serve(&connection, control, peer, &self.around).await;
+        self.around.metrics.links_down.with_label_values(&[reason.as_str()]).inc();
         drop(standing);
         if reason == CloseReason::Role {
             self.around.metrics.refused(reason.as_str());

@@ -48,6 +48,8 @@ pub struct Metrics {
     pub datagrams: IntCounterVec,
     /// `isthmus_relay_refusals_total{reason}`: connections and streams that were refused.
     pub refusals: IntCounterVec,
+    /// `isthmus_relay_links_down_total{reason}`: links that came down.
+    pub links_down: IntCounterVec,
     /// Shared with the media node.
     pub packets: PacketMetrics,
 }
@@ -89,6 +91,12 @@ impl Metrics {
                 registry,
                 "isthmus_relay_refusals_total",
                 "Connections and streams refused.",
+                &["reason"],
+            )?,
+            links_down: counters(
+                registry,
+                "isthmus_relay_links_down_total",
+                "Links to peer nodes that came down, and why.",
                 &["reason"],
             )?,
             packets,

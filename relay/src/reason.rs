@@ -37,10 +37,12 @@ pub enum CloseReason {
     Opening = 12,
     /// A reason of a later version.
     Unknown = 13,
+    /// The other side does not know the connection any more: its process was started anew (RFC 9000 section 10.3).
+    Restarted = 14,
 }
 
 impl CloseReason {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Done,
         Self::Shutdown,
         Self::Identity,
@@ -54,6 +56,7 @@ impl CloseReason {
         Self::ControlFull,
         Self::Busy,
         Self::Opening,
+        Self::Restarted,
     ];
 
     /// The label in metrics.
@@ -73,6 +76,7 @@ impl CloseReason {
             Self::Busy => "busy",
             Self::Opening => "opening",
             Self::Unknown => "unknown",
+            Self::Restarted => "restarted",
         }
     }
 
@@ -109,6 +113,7 @@ impl fmt::Display for CloseReason {
             Self::Busy => "the media node is too busy",
             Self::Opening => "nothing was said after opening",
             Self::Unknown => "a reason not known here",
+            Self::Restarted => "the other side was started anew",
         })
     }
 }
