@@ -1,11 +1,10 @@
 //! Which of several media nodes a door sends newcomers to.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::sync::atomic::Ordering;
 
 use isthmus_protocol::pops::PopList;
-use tokio::time::timeout;
 
-use crate::stage::{BOTH, RunningDoor, SOON, ScriptedNode, Stage, offer};
+use crate::stage::{BOTH, RunningDoor, ScriptedNode, Stage, offer, until};
 
 /// Someone publishes in `room`; how many stays each node has then.
 async fn join(stage: &Stage, door: &RunningDoor, room: &str, nodes: [&ScriptedNode; 2]) -> [usize; 2] {
@@ -19,16 +18,11 @@ async fn join(stage: &Stage, door: &RunningDoor, room: &str, nodes: [&ScriptedNo
 /// Gives a node a load in percent and waits until the door has heard of it: the mean of both.
 async fn load(door: &RunningDoor, node: &ScriptedNode, percent: u32, mean: f64) {
     node.script.load.store(percent, Ordering::Relaxed);
-    let heard = async {
-        loop {
-            let list: PopList = door.get("/v1/pops").send().await.expect("an answer").json().await.expect("a list");
-            if (list.pops[0].load - mean).abs() < 0.01 {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(SOON, heard).await.expect("the door asks its nodes");
+    until("the door has heard of its nodes' load", async || {
+        let list: PopList = door.get("/v1/pops").send().await.expect("an answer").json().await.expect("a list");
+        ((list.pops[0].load - mean).abs() < 0.01).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

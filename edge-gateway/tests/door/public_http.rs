@@ -1,7 +1,5 @@
 //! What holds for every public resource.
 
-use std::time::Duration;
-
 use isthmus_edge_gateway::config::{Allowance, Tls};
 use isthmus_protocol::{guest::GuestToken, node::Intent, problem::Code, token::Grants};
 use reqwest::Method;
@@ -9,10 +7,9 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::timeout,
 };
 
-use crate::stage::{APP, BOTH, SOON, Stage, now_s, offer, refused, room};
+use crate::stage::{APP, BOTH, Stage, now_s, offer, refused, room, until};
 
 #[tokio::test]
 async fn a_guest_gets_a_token_for_the_one_room() {
@@ -99,12 +96,7 @@ async fn a_network_has_so_many_connections_and_a_new_one_when_one_ends() {
     assert!(ping().await.is_none(), "a third was served");
     door.until_measured("isthmus_drops_total", &[("reason", "connections_full")], "1").await;
     drop(first);
-    let again = async {
-        while ping().await.is_none() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(SOON, again).await.expect("the door notices that one has ended");
+    until("the door notices that one has ended", ping).await;
 }
 
 #[tokio::test]

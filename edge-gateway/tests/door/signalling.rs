@@ -1,7 +1,5 @@
 //! The signalling socket.
 
-use std::time::Duration;
-
 use futures_util::{SinkExt as _, StreamExt as _};
 use isthmus_edge_gateway::config::Allowance;
 use isthmus_protocol::{
@@ -18,7 +16,7 @@ use tokio_tungstenite::{
     tungstenite::{Error, Message, client::IntoClientRequest as _, http::Request},
 };
 
-use crate::stage::{APP, BOTH, FLOOD, Heard, RunningDoor, SOON, Stage, has_sample, now_s, offer, room};
+use crate::stage::{APP, BOTH, FLOOD, Heard, RunningDoor, SOON, Stage, now_s, offer, room, until};
 
 struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
@@ -120,12 +118,7 @@ async fn a_network_has_so_many_sockets_and_a_new_one_when_one_closes() {
     drop(first);
     door.until_measured("isthmus_signal_sockets", &[], "1").await;
     // The gauge is set down just before the place is free.
-    let again = async {
-        while connect_async(request(&door, &[])).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(SOON, again).await.expect("a place is free again");
+    until("a place is free again", async || connect_async(request(&door, &[])).await.ok()).await;
 }
 
 #[tokio::test]
@@ -278,16 +271,7 @@ async fn a_client_that_does_not_listen_is_closed_and_not_buffered_for() {
     let (_node, door) = stage.usual().await;
     let (mut socket, _) = joined(&stage, &door, BOTH).await;
     socket.send(&ClientMessage::View { tiles: vec![] }).await;
-    let closed = async {
-        loop {
-            let text = door.ops("/metrics").await.text().await.expect("text");
-            if has_sample(&text, "isthmus_signal_closes_total", &[("reason", "too_slow")], "1") {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    timeout(SOON, closed).await.expect("the socket is closed");
+    door.until_measured("isthmus_signal_closes_total", &[("reason", "too_slow")], "1").await;
 }
 
 #[tokio::test]
@@ -345,12 +329,8 @@ async fn a_node_that_is_lost_closes_its_sockets_so_that_clients_come_back() {
     let (mut socket, _) = joined(&stage, &door, BOTH).await;
     drop(node);
     assert_eq!(socket.next().await, Err(4004));
-    let not_ready = async {
-        while door.ops("/readyz").await.status() == 200 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(SOON, not_ready).await.expect("a door without a node is not ready");
+    until("a door without a node is not ready", async || (door.ops("/readyz").await.status() != 200).then_some(()))
+        .await;
     let mut socket = Socket::open(&door).await;
     socket.send(&ClientMessage::Hello(hello(Some(stage.token("demo", "ana", BOTH)), "demo"))).await;
     assert_eq!(socket.error().await, (Code::Unavailable, true));

@@ -44,6 +44,19 @@ pub(crate) const APP: &str = "https://call.example.org";
 pub(crate) const ANSWER: &str = "v=0\r\na=ice-lite\r\na=group:BUNDLE 0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:0\r\na=ice-ufrag:srv1\r\na=ice-pwd:0123456789012345678901\r\na=candidate:1 1 udp 1 192.0.2.9 7110 typ host\r\na=sendrecv\r\n";
 pub(crate) const BOTH: Grants = Grants { publish: true, subscribe: true };
 
+/// Asks again and again until there is an answer, and gives it.
+pub(crate) async fn until<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let answered = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(SOON, answered).await.unwrap_or_else(|_| panic!("waited in vain until {what}"))
+}
+
 pub(crate) fn room(name: &str) -> RoomId {
     name.parse().expect("a valid room")
 }
@@ -222,27 +235,21 @@ impl RunningDoor {
 
     /// Waits until `/readyz` says `word`.
     pub(crate) async fn until_it_says(&self, word: &str) -> StatusCode {
-        let said = async {
-            loop {
-                let response = self.ops("/readyz").await;
-                let status = response.status();
-                if response.text().await.is_ok_and(|text| text.trim() == word) {
-                    return status;
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        timeout(SOON, said).await.unwrap_or_else(|_| panic!("the door does not say {word}"))
+        until(&format!("the door says {word}"), async || {
+            let response = self.ops("/readyz").await;
+            let status = response.status();
+            response.text().await.is_ok_and(|text| text.trim() == word).then_some(status)
+        })
+        .await
     }
 
     /// Waits until the metrics have this sample.
     pub(crate) async fn until_measured(&self, name: &str, labels: &[(&str, &str)], value: &str) {
-        let measured = async {
-            while !has_sample(&self.ops("/metrics").await.text().await.expect("text"), name, labels, value) {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        timeout(SOON, measured).await.unwrap_or_else(|_| panic!("{name} {labels:?} is not {value}"));
+        until(&format!("{name} {labels:?} is {value}"), async || {
+            let text = self.ops("/metrics").await.text().await.expect("text");
+            has_sample(&text, name, labels, value).then_some(())
+        })
+        .await;
     }
 
     /// Stops it in good order and waits until it has stopped.

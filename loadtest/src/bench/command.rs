@@ -36,8 +36,8 @@ use crate::{
 
 /// How long each way of sending is measured for the floor.
 const FLOOR: Duration = Duration::from_secs(5);
-/// The shortest look at memory that is to stay flat.
-const MIN_IDLE: Duration = Duration::from_secs(30);
+/// The shortest look at memory that is to stay flat, and at calls that are to go on well.
+const LONG_ENOUGH: Duration = Duration::from_secs(30);
 
 /// What `loadtest bench --help` says beside the flags.
 pub const HELP: &str = r"For each load, one after the other on the same machine: the floor (packets are sealed and sent and nothing is decided; see
@@ -48,6 +48,8 @@ pub const HELP: &str = r"For each load, one after the other on the same machine:
   hall     10 speak, 500 listen to three of them (Isthmus: the loudest three; Janus knows no loudest: the first three)
   idle     1000 have joined, in rooms of 10, with slots for 3 voices and 4 pictures, and nobody says anything
   joins    50 join each second for a minute, in rooms of 10
+  lossy    4 calls of two, with camera and voice, everyone by a network with a round trip of 100 ms that loses 1, 5, 10 and 20 %
+           each way
 
 What the columns say:
   us/packet      CPU time of the server's process (of the sending thread, for the floor) over RTP packets that the receivers got
@@ -57,6 +59,8 @@ What the columns say:
   extra          packets that the server sent beside those: padding, probes, retransmissions (Isthmus tells what it sends)
   KiB each       resident memory added since the start, over participants
   forwarding ms  from socket in to socket out, half of the packets / 99 in 100 (Isthmus's own histogram)
+  MOS            mean opinion score of voices by the E-model (ITU-T G.107), 19 in 20 are better; pictures/s: decodable ones, 19
+                 slots in 20 have more; frozen ms: the longest that a picture stood still
   voice ms       from a speaker's socket to a hearer's, 99 in 100 packets of speech; picture ms: to a picture's last packet
   generator      the busiest of the threads that carry clients, in its busiest 5 s: above 90 % the run does not count
 
@@ -66,7 +70,7 @@ what others used just before a load is told below it. Goals are printed below th
 Isthmus runs with one shard (ISTHMUS_SFU__SHARDS=1); its other settings are taken from the environment, as always.
 
 Examples:
-  loadtest bench                                            everything, about 15 minutes
+  loadtest bench                                            everything, about 20 minutes
   loadtest bench --loads camera --receivers 60 --rounds 3   one load three times; figures are medians
   loadtest bench --loads camera --receivers 10,20,50,100,200,500 --carriers floor,isthmus --json curve.json
   loadtest bench --isthmus http://127.0.0.1:7100 --pid-file .isthmus/pids.json --metrics http://127.0.0.1:7103/metrics
@@ -77,7 +81,7 @@ Exit codes: 0 every goal was held, 99 one was missed, 1 something could not be m
 #[derive(Debug, Args)]
 pub struct BenchArguments {
     /// What to measure
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "camera,hall,idle,joins")]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "camera,hall,idle,joins,lossy")]
     loads: Vec<LoadName>,
     /// Numbers of receivers of one camera
     #[arg(long, value_delimiter = ',', default_value = "20,60,200", value_parser = clap::value_parser!(u32).range(1..=2000))]
@@ -100,6 +104,9 @@ pub struct BenchArguments {
     /// The share of what is sent to them that receivers of recorded media lose
     #[arg(long, default_value_t = 0.02, value_parser = parse_share)]
     loss: f64,
+    /// Packets of 100 that the networks of calls lose each way
+    #[arg(long, value_delimiter = ',', default_value = "1,5,10,20", value_parser = clap::value_parser!(u32).range(1..=50))]
+    percent_lost: Vec<u32>,
     /// Who carries the loads
     #[arg(long, value_enum, value_delimiter = ',', default_value = "floor,isthmus,janus")]
     carriers: Vec<CarrierName>,
@@ -141,6 +148,7 @@ enum LoadName {
     Hall,
     Idle,
     Joins,
+    Lossy,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -224,6 +232,9 @@ fn loads(arguments: &BenchArguments, name: LoadName) -> Vec<(Load, Material)> {
             let (per_second, seconds) = (arguments.joins_per_second, arguments.join_seconds);
             vec![(Load::Joins { per_second, seconds }, Material::Even)]
         }
+        LoadName::Lossy => {
+            arguments.percent_lost.iter().map(|percent| (Load::Lossy { percent: *percent }, Material::Clip)).collect()
+        }
     }
 }
 
@@ -262,7 +273,7 @@ async fn carry(
         let running = start(arguments, server).await?;
         let (target, seen) = (running.target.clone(), running.server.clone());
         let hold = Duration::from_secs(arguments.seconds);
-        let hold = if matches!(load, Load::Idle { .. }) { hold.max(MIN_IDLE) } else { hold };
+        let hold = if matches!(load, Load::Idle { .. } | Load::Lossy { .. }) { hold.max(LONG_ENOUGH) } else { hold };
         let loss = if media == Material::Even { 0.0 } else { arguments.loss };
         let scenario = load.scenario(media, loss, target, seen, hold);
         let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

@@ -20,6 +20,12 @@ const HEARD: u32 = 3;
 /// People in each room where nobody says anything.
 const IDLE_ROOM: u32 = 10;
 
+/// Calls of two at once behind networks that lose, ...
+const LOSSY_CALLS: u32 = 4;
+const CALL: u32 = 2;
+/// ... and how long a packet takes from a caller to the media node, or back.
+const LOSSY_DELAY: Duration = Duration::from_millis(50);
+
 /// One load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case", tag = "load")]
@@ -46,6 +52,11 @@ pub(super) enum Load {
         /// How long.
         seconds: u32,
     },
+    /// Calls of two, everyone by a network that loses so many of 100 packets each way, at a round trip of 100 ms.
+    Lossy {
+        /// Packets of 100.
+        percent: u32,
+    },
 }
 
 impl fmt::Display for Load {
@@ -55,6 +66,7 @@ impl fmt::Display for Load {
             Self::Hall { listeners } => write!(f, "{SPEAKERS} voices to {listeners}"),
             Self::Idle { participants } => write!(f, "{participants} idle"),
             Self::Joins { per_second, seconds } => write!(f, "{per_second} joins/s, {seconds} s"),
+            Self::Lossy { percent } => write!(f, "calls, {percent} % lost each way"),
         }
     }
 }
@@ -65,7 +77,7 @@ impl Load {
         match self {
             Self::Camera { receivers } => Some((Streams::Camera, receivers as usize)),
             Self::Hall { listeners } => Some((Streams::Voices(HEARD), listeners as usize)),
-            Self::Idle { .. } | Self::Joins { .. } => None,
+            Self::Idle { .. } | Self::Joins { .. } | Self::Lossy { .. } => None,
         }
     }
 
@@ -88,6 +100,7 @@ impl Load {
             Self::Hall { listeners } => listeners + SPEAKERS,
             Self::Idle { participants } => participants,
             Self::Joins { per_second, seconds } => per_second * seconds,
+            Self::Lossy { .. } => LOSSY_CALLS * CALL,
         };
         let stages = if let Self::Joins { per_second, seconds } = self {
             let duration = Duration::from_secs(seconds.into());
@@ -98,8 +111,15 @@ impl Load {
             vec![join, Stage { duration: hold, goal: Goal::Hold }]
         };
         let plain = LinkParameters::default();
-        let lossy = NetworkKind { name: "lossy".into(), up: plain, down: LinkParameters { loss, ..plain } };
-        let networks = if loss > 0.0 { vec![lossy] } else { Vec::new() };
+        let (up, down) = match self {
+            Self::Lossy { percent } => {
+                let way = LinkParameters { loss: f64::from(percent) / 100.0, delay: LOSSY_DELAY, ..plain };
+                (way, way)
+            }
+            _ => (plain, LinkParameters { loss, ..plain }),
+        };
+        let network = NetworkKind { name: "lossy".into(), up, down };
+        let networks = if down == plain { Vec::new() } else { vec![network] };
         let shares = networks.iter().enumerate().map(|(index, _)| (index, 1.0)).collect();
         let rooms = vec![RoomKind { networks: shares, ..self.room(media, participants) }];
         Scenario { seed: 1, target, server, stages, rooms, networks, churn: None, thresholds: Vec::new() }
@@ -127,6 +147,15 @@ impl Load {
             Self::Hall { .. } => {
                 RoomKind { audio_publishers: SPEAKERS, audio_slots: HEARD as u8, video_slots: 0, ..whole }
             }
+            Self::Lossy { .. } => RoomKind {
+                share: Share::Count(LOSSY_CALLS),
+                participants: CALL,
+                audio_publishers: CALL,
+                video_publishers: CALL,
+                viewers: CALL,
+                simulcast: true,
+                ..whole
+            },
             // What a page has that shows a grid of four.
             Self::Idle { .. } | Self::Joins { .. } => RoomKind {
                 share: Share::Count(participants.div_ceil(IDLE_ROOM)),

@@ -30,6 +30,8 @@ use crate::run::scenario::{Server, Service, Target};
 /// How long a server may take until it is ready, and then until it has ended.
 const READY_WITHIN: Duration = Duration::from_mins(1);
 const ENDS_WITHIN: Duration = Duration::from_secs(15);
+/// More than any load has.
+const MAX_PARTICIPANTS: u32 = 40_000;
 /// How often that is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// What is shown of the log of a server that did not become ready.
@@ -70,6 +72,7 @@ impl Running {
         let mut command = Command::new(program);
         command.args(["dev", "--pops", "panama", "--no-restart", "--base-port", &base_port.to_string(), "--state"]);
         command.arg(folder.path()).env("ISTHMUS_SFU__SHARDS", "1");
+        command.env("ISTHMUS_SFU__MAX_PARTICIPANTS", MAX_PARTICIPANTS.to_string());
         let mut child = spawn(command, program.as_os_str(), &log)?;
         until_ready(&mut child, &log, async || {
             std::fs::read_to_string(&log).is_ok_and(|said| said.lines().any(|line| line.starts_with("ready")))

@@ -34,6 +34,16 @@ const MAX_IDLE_KIB: f64 = 300.0;
 const MAX_IDLE_GROWTH: f64 = 0.02;
 /// From the first request to the media path, 95 in 100.
 const MAX_JOIN_P95_MS: f64 = 250.0;
+/// What calls are to be like over networks that lose so many of 100 packets each way: the mean opinion score of 19 voices in 20
+/// at least, of the pictures a second as many, and no picture that stands still for longer.
+const LOSSY: [(u32, f64, Option<f64>, Option<f64>); 4] = [
+    (1, 4.0, Some(MIN_FRAMES), None),
+    (5, 3.8, Some(MIN_FRAMES), None),
+    (10, 3.5, None, Some(MAX_FREEZE_MS)),
+    (20, 3.0, None, None),
+];
+const MIN_FRAMES: f64 = 24.0;
+const MAX_FREEZE_MS: f64 = 1000.0;
 
 /// What was measured. Names are those of the JSON.
 pub(super) mod figure {
@@ -50,6 +60,9 @@ pub(super) mod figure {
     pub(super) const LOSS: &str = "loss_share";
     pub(super) const FAILED: &str = "joins_failed";
     pub(super) const JOIN_P95: &str = "join_p95_ms";
+    pub(super) const MOS_P5: &str = "voice_mos_p5";
+    pub(super) const FRAMES_P5: &str = "frames_per_second_p5";
+    pub(super) const FREEZE_MAX: &str = "longest_freeze_ms";
     pub(super) const GENERATOR: &str = "generator_busiest_thread_share";
 }
 
@@ -127,6 +140,9 @@ impl Outcome {
             (figure::LOSS, figures.loss.share),
             (figure::FAILED, Some(figures.joins.failed as f64)),
             (figure::JOIN_P95, figures.join_ms.p95),
+            (figure::MOS_P5, figures.voice_mos.p5),
+            (figure::FRAMES_P5, figures.frames_per_second.p5),
+            (figure::FREEZE_MAX, figures.freezes.longest_ms),
             (figure::GENERATOR, figures.generator.busiest_thread_share),
         ];
         let failures = if report.verdict == Verdict::Failed { report.reasons.clone() } else { Vec::new() };
@@ -169,8 +185,35 @@ pub(super) struct Goal {
     what: String,
     /// None if it was not measured; then the goal is missed.
     value: Option<f64>,
-    at_most: f64,
+    #[serde(flatten)]
+    bound: Bound,
     held: bool,
+}
+
+/// On which side of a figure its goal is.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Bound {
+    fn holds(self, value: f64) -> bool {
+        match self {
+            Self::AtMost(most) => value <= most,
+            Self::AtLeast(least) => value >= least,
+        }
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtMost(most) => write!(f, "at most {most}"),
+            Self::AtLeast(least) => write!(f, "at least {least}"),
+        }
+    }
 }
 
 impl Bench {
@@ -272,6 +315,7 @@ impl Goals<'_> {
                     goals.push(goal(load, media, "ms to join, 95 in 100", isthmus(figure::JOIN_P95), MAX_JOIN_P95_MS));
                     goals.push(goal(load, media, "joins failed", isthmus(figure::FAILED), 0.0));
                 }
+                Load::Lossy { percent } => self.lossy(load, media, percent, &mut goals),
             }
         }
         goals
@@ -285,6 +329,20 @@ impl Goals<'_> {
         let isthmus = |name| self.figure(load, media, Carrier::Isthmus, name);
         goals.push(goal(load, media, "ms of forwarding, half", isthmus(figure::FORWARD_P50), MAX_FORWARD_P50_MS));
         goals.push(goal(load, media, "ms of forwarding, 99 in 100", isthmus(figure::FORWARD_P99), MAX_FORWARD_P99_MS));
+    }
+
+    fn lossy(&self, load: Load, media: Material, percent: u32, goals: &mut Vec<Goal>) {
+        let Some((_, mos, frames, freeze_ms)) = LOSSY.into_iter().find(|(known, ..)| *known == percent) else { return };
+        let isthmus = |name| self.figure(load, media, Carrier::Isthmus, name);
+        let mut least =
+            |what, name, least| goals.push(bounded(load, media, what, isthmus(name), Bound::AtLeast(least)));
+        least("MOS of voices, 19 in 20", figure::MOS_P5, mos);
+        if let Some(frames) = frames {
+            least("pictures a second, 19 in 20", figure::FRAMES_P5, frames);
+        }
+        if let Some(most) = freeze_ms {
+            goals.push(goal(load, media, "ms that a picture stood still", isthmus(figure::FREEZE_MAX), most));
+        }
     }
 
     fn has(&self, carrier: Carrier) -> bool {
@@ -318,9 +376,13 @@ impl Goals<'_> {
 }
 
 fn goal(load: Load, media: Material, what: &str, value: Option<f64>, at_most: f64) -> Goal {
+    bounded(load, media, what, value, Bound::AtMost(at_most))
+}
+
+fn bounded(load: Load, media: Material, what: &str, value: Option<f64>, bound: Bound) -> Goal {
     let value = value.map(|value| (value * 1e4).round() / 1e4);
     let what = format!("{load}{}: {what}", suffix(media));
-    Goal { what, value, at_most, held: value.is_some_and(|value| value <= at_most) }
+    Goal { what, value, bound, held: value.is_some_and(|value| bound.holds(value)) }
 }
 
 /// The usual material goes without saying.
@@ -335,7 +397,7 @@ fn suffix(media: Material) -> &'static str {
 /// A column: its heading, and what stands in it.
 type Column = (&'static str, fn(&Goals<'_>, &Outcome) -> Option<String>);
 
-const COLUMNS: [Column; 12] = [
+const COLUMNS: [Column; 15] = [
     ("us/packet", |_, o| number(o, figure::US_PER_PACKET, 2)),
     ("x floor", |goals, o| {
         let floor = goals.floor(o.load, o.media)?;
@@ -353,6 +415,9 @@ const COLUMNS: [Column; 12] = [
     ("picture ms", |_, o| number(o, figure::PICTURE_P99, 1)),
     ("lost", |_, o| percent(o, figure::LOSS)),
     ("join ms", |_, o| number(o, figure::JOIN_P95, 0)),
+    ("MOS", |_, o| number(o, figure::MOS_P5, 2)),
+    ("pictures/s", |_, o| number(o, figure::FRAMES_P5, 1)),
+    ("frozen ms", |_, o| number(o, figure::FREEZE_MAX, 0)),
     ("generator", |_, o| percent(o, figure::GENERATOR)),
 ];
 
@@ -387,10 +452,10 @@ impl fmt::Display for Bench {
                 writeln!(f, "    {note}")?;
             }
         }
-        for Goal { what, value, at_most, held } in &self.goals {
+        for Goal { what, value, bound, held } in &self.goals {
             let outcome = if *held { "held  " } else { "MISSED" };
             let value = value.map_or("not measured".into(), |value| value.to_string());
-            writeln!(f, "{outcome} {what}: {value} (goal: at most {at_most})")?;
+            writeln!(f, "{outcome} {what}: {value} (goal: {bound})")?;
         }
         // The last line is what the evidence shows.
         let told = self.goals.iter().map(|Goal { what, value, .. }| {

@@ -17,6 +17,7 @@
 //! | `media`   | the clips that are published: VP8 in IVF, speech as Opus packets with levels            |
 //! | `vp8`     | VP8 in RTP: reading and writing payload descriptors                                     |
 //! | `publish` | what to send when: layers, keyframes on request                                         |
+//! | `redundancy` | each packet of a voice with the one before (RFC 2198)                                  |
 //! | `measure` | what arrived: loss, jitter, delays, whole frames, freezes                               |
 //! | `stamp`   | when speech was sent, in its packets: how long it was under way                         |
 //! | `session` | one client: negotiation, transport, publishing and measuring together                   |
@@ -38,6 +39,7 @@ pub mod join;
 pub mod measure;
 pub mod media;
 pub mod publish;
+pub mod redundancy;
 pub mod report;
 pub mod session;
 pub mod signalling;

@@ -98,8 +98,10 @@ pub struct SlotReport {
     pub packets: u64,
     /// Bytes of their payloads.
     pub bytes: u64,
-    /// Packets that never arrived, not even as a retransmission.
+    /// Packets that never arrived, neither as a retransmission nor with the one after.
     pub lost: u64,
+    /// Packets of a voice that came only with the one after (RFC 2198).
+    pub restored: u64,
     /// Packets that arrived after a later one: reordered, or repaired.
     pub out_of_order: u64,
     /// RFC 3550 interarrival jitter.

@@ -24,7 +24,7 @@ use str0m::{
 };
 use tokio::sync::mpsc;
 
-use super::outlet::ClientOutlet;
+use super::{outlet::ClientOutlet, touched::Due};
 use crate::core::{
     allowance::Allowance,
     egress::{
@@ -64,26 +64,6 @@ pub(super) enum Polled {
     Nothing,
     /// Nothing more until then.
     WaitUntil(Instant),
-}
-
-/// What is to be done about a client.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Due {
-    #[default]
-    Nothing,
-    /// Packets of a picture wait to go out, and the rest of the picture may soon be here.
-    Gather,
-    /// What waits to go out is to be sent.
-    Flush,
-    /// And its peer connection is to be woken and polled before.
-    Poll,
-}
-
-impl Due {
-    /// When a packet was queued.
-    pub(super) fn for_sending(packet: &MediaPacket) -> Self {
-        if packet.codec.is_audio() || packet.marker { Self::Flush } else { Self::Gather }
-    }
 }
 
 /// Whose an RTCP datagram is.

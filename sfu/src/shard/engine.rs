@@ -27,11 +27,12 @@ use str0m::{
 };
 
 use super::{
-    client::{Client, Control, Due, Panicked, Polled, Signalling},
+    client::{Client, Control, Panicked, Polled, Signalling},
     counters::Counters,
     load::Work,
     neighbour::Neighbour,
     outlet::ClientOutlet,
+    touched::{Due, Touched},
 };
 use crate::{
     core::{
@@ -109,53 +110,6 @@ pub(super) struct Settings {
     pub seed: u64,
     /// A moment, and what it is in microseconds of Unix time.
     pub began: (Instant, u64),
-}
-
-/// Whom something is to be done about, in this round or soon.
-#[derive(Debug, Default)]
-struct Touched {
-    /// When the round is settled.
-    now: Vec<ClientKey>,
-    /// When the pictures of which they were sent a part are complete, or have been waited for long enough. Some have been
-    /// touched again since, ...
-    gathering: Vec<ClientKey>,
-    /// ... so many have not.
-    still_gathering: usize,
-}
-
-impl Touched {
-    fn add(&mut self, key: ClientKey, client: &mut Client, due: Due) {
-        let before = client.due;
-        client.due = before.max(due);
-        if before == Due::Nothing && client.due == Due::Gather {
-            self.gathering.push(key);
-            self.still_gathering += 1;
-        }
-        if before < Due::Flush && client.due >= Due::Flush {
-            self.now.push(key);
-            if before == Due::Gather {
-                self.no_longer_gathers();
-            }
-        }
-    }
-
-    fn no_longer_gathers(&mut self) {
-        self.still_gathering -= 1;
-        if self.still_gathering == 0 {
-            self.gathering.clear();
-        }
-    }
-
-    fn forget(&mut self, key: ClientKey, due: Due) {
-        match due {
-            Due::Nothing => {}
-            Due::Gather => {
-                self.gathering.retain(|touched| *touched != key);
-                self.no_longer_gathers();
-            }
-            Due::Flush | Due::Poll => self.now.retain(|touched| *touched != key),
-        }
-    }
 }
 
 pub(super) struct Engine {

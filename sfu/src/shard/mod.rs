@@ -6,6 +6,8 @@
 //! | `sessions.rs`    | what doors and peers ask                                        |
 //! | `negotiation.rs` | offers and answers                                              |
 //! | `client.rs`      | one peer connection                                             |
+//! | `touched.rs`     | whose turn it is                                                |
+//! | `outlet.rs`      | one client's way out                                            |
 //! | `udp.rs`, `tcp.rs` | sockets                                                       |
 //! | `inbox.rs`       | how other threads reach a shard                                 |
 //! | `neighbour.rs`   | how a shard reaches other nodes and other shards                |
@@ -24,6 +26,7 @@ mod tcp;
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "the origin of the tests' virtual clock")]
 mod tests;
+mod touched;
 mod udp;
 
 use std::{

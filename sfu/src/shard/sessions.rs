@@ -15,11 +15,12 @@ use str0m::{Candidate, media::Mid};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    client::{Client, Due, Identity, Signalling},
+    client::{Client, Identity, Signalling},
     engine::Engine,
     inbox::{News, ShardEvent},
     negotiation::{self, Refused},
     neighbour::Neighbour,
+    touched::Due,
 };
 use crate::core::{
     contained::contained,

@@ -14,8 +14,8 @@ use crate::client::vp8::{Descriptor, PictureId, Temporal};
 const REPAIR_WAIT: Duration = Duration::from_millis(400);
 /// The most packets that wait behind a gap (about 8 Mbit/s for [`REPAIR_WAIT`]); a gap with more behind it is given up.
 const MAX_WAITING: usize = 512;
-/// How often a keyframe is asked for while none comes.
-const KEYFRAME_REQUEST_INTERVAL: Duration = Duration::from_secs(1);
+/// How often a keyframe is asked for while none comes; Chromium asks every 200 ms.
+const KEYFRAME_REQUEST_INTERVAL: Duration = Duration::from_millis(300);
 
 /// A frame that a decoder could show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

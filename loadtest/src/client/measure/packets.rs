@@ -62,6 +62,18 @@ impl PacketMeter {
         }
     }
 
+    /// A packet that was lost came with the one after, whose bytes count with that.
+    pub fn handle_restored(&mut self, sequence: u64) {
+        self.packets += 1;
+        self.in_range += 1;
+        self.range = self.range.map(|(lowest, highest)| (lowest.min(sequence), highest.max(sequence)));
+    }
+
+    /// Whether anything of the stream has arrived.
+    pub fn has_begun(&self) -> bool {
+        self.range.is_some()
+    }
+
     /// The stream goes on under another SSRC: its sequence and timestamps have nothing to do with those before.
     pub fn start_anew(&mut self) {
         self.lost_before = self.lost();

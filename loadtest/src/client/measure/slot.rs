@@ -9,6 +9,7 @@ use isthmus_protocol::{
 
 use super::{Delays, FrameTracker, Freezes, PacketMeter};
 use crate::client::{
+    redundancy::{Arrived, Blocks, blocks},
     report::{SlotReport, VideoReport, millis, per_second, rounded},
     stamp::Stamps,
 };
@@ -29,6 +30,8 @@ pub struct ReceivedPacket<'a> {
     pub marker: bool,
     /// RTP payload.
     pub payload: &'a [u8],
+    /// Whether the payload is of RFC 2198: packets of a voice.
+    pub redundant: bool,
 }
 
 /// Measures one receive slot.
@@ -42,6 +45,10 @@ pub struct SlotMeter {
     video: Option<VideoMeter>,
     stamps: Option<Stamps>,
     delays: Delays,
+    /// Of a voice with redundancy.
+    arrived: Arrived,
+    /// Packets that came with the one after alone.
+    restored: u64,
 }
 
 #[derive(Debug, Default)]
@@ -67,7 +74,8 @@ impl SlotMeter {
             Kind::Video => (VIDEO_CLOCK_HZ, Some(VideoMeter::default())),
         };
         let (packets, delays) = (PacketMeter::new(clock_hz), Delays::default());
-        Self { mid, kind, packets, ssrc: None, content: None, video, stamps: None, delays }
+        let (arrived, restored) = (Arrived::default(), 0);
+        Self { mid, kind, packets, ssrc: None, content: None, video, stamps: None, delays, arrived, restored }
     }
 
     /// The same, measuring how long media was under way by these stamps.
@@ -98,9 +106,13 @@ impl SlotMeter {
     pub fn handle_packet(&mut self, now: Instant, packet: &ReceivedPacket<'_>) {
         if self.ssrc.replace(packet.ssrc).is_some_and(|before| before != packet.ssrc) {
             self.packets.start_anew();
+            self.arrived = Arrived::default();
             if let Some(video) = &mut self.video {
                 video.start_anew();
             }
+        }
+        if packet.redundant {
+            return self.handle_redundant(now, packet);
         }
         self.packets.handle_packet(now, packet.sequence, packet.timestamp, packet.payload.len());
         let age = match &mut self.video {
@@ -110,9 +122,34 @@ impl SlotMeter {
                 let stamps = self.stamps.filter(|_| packet.marker);
                 stamps.and_then(|stamps| stamps.age_of_picture(now, packet.payload))
             }
-            None => self.stamps.and_then(|stamps| stamps.age(now, packet.payload)),
+            None => return self.note_voice(now, packet.payload),
         };
         if let Some(age) = age {
+            self.delays.add(age);
+        }
+    }
+
+    /// What its packet after has brought along is neither lost nor late once more when it comes by itself.
+    fn handle_redundant(&mut self, now: Instant, packet: &ReceivedPacket<'_>) {
+        let Some(Blocks { own, before }) = blocks(packet.payload) else { return };
+        let bytes = packet.payload.len();
+        if let Some(before) = before
+            && let Some(sequence) = packet.sequence.checked_sub(1)
+            && self.packets.has_begun()
+            && self.arrived.note(sequence)
+        {
+            self.packets.handle_restored(sequence);
+            self.restored += 1;
+            self.note_voice(now, before);
+        }
+        if self.arrived.note(packet.sequence) {
+            self.packets.handle_packet(now, packet.sequence, packet.timestamp, bytes);
+            self.note_voice(now, own);
+        }
+    }
+
+    fn note_voice(&mut self, now: Instant, opus: &[u8]) {
+        if let Some(age) = self.stamps.and_then(|stamps| stamps.age(now, opus)) {
             self.delays.add(age);
         }
     }
@@ -182,6 +219,7 @@ impl SlotMeter {
             packets: self.packets.packets(),
             bytes: self.packets.bytes(),
             lost: self.packets.lost(),
+            restored: self.restored,
             out_of_order: self.packets.out_of_order(),
             jitter_ms: rounded(self.packets.jitter_ms()),
             bitrate_kbps: rounded(self.packets.mean_kbps(now)),
@@ -246,6 +284,7 @@ mod tests {
     use crate::client::{
         media::{Library, Material},
         publish::Camera,
+        redundancy::Redundancy,
     };
 
     const FRAME: Duration = Duration::from_millis(34);
@@ -254,8 +293,34 @@ mod tests {
         while let Some(packet) = camera.poll(now) {
             let payload = &packet.payload;
             let (sequence, timestamp, marker) = (packet.sequence, packet.timestamp, packet.marker);
-            slot.handle_packet(now, &ReceivedPacket { ssrc, sequence, timestamp, marker, payload });
+            slot.handle_packet(now, &ReceivedPacket { ssrc, sequence, timestamp, marker, payload, redundant: false });
         }
+    }
+
+    #[test]
+    fn a_voice_is_lost_only_if_the_packet_after_is_lost_too() {
+        let start = Instant::now();
+        let mut slot = SlotMeter::new("0".into(), Kind::Audio);
+        let mut voice = Redundancy::new(111);
+        for sequence in 0..100u32 {
+            let payload = &voice.wrap(960 * sequence, b"voice");
+            let now = start + Duration::from_millis(20) * sequence;
+            let (sequence, timestamp) = (u64::from(sequence), 960 * sequence);
+            let packet = ReceivedPacket { ssrc: 1, sequence, timestamp, marker: false, payload, redundant: true };
+            // Every tenth is lost, at 50 the one after it too; 30 comes late, after the next has brought it along.
+            match sequence {
+                30 => {}
+                31 => {
+                    slot.handle_packet(now, &packet);
+                    slot.handle_packet(now, &ReceivedPacket { sequence: 30, payload: b"\x6fvoice", ..packet });
+                }
+                _ if sequence % 10 == 0 || sequence == 51 => {}
+                _ => slot.handle_packet(now, &packet),
+            }
+        }
+        let report = slot.report(start, start + Duration::from_secs(2));
+        assert_eq!((report.lost, report.restored), (1, 9), "50 alone; 10 to 90 without it, 51, and 30 before it came");
+        assert!(report.jitter_ms < 0.01, "{}", report.jitter_ms);
     }
 
     #[test]

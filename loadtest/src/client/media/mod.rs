@@ -52,6 +52,11 @@ impl Material {
             Self::Chromium => 1160,
         }
     }
+
+    /// Whether each packet of a voice brings the one before along, as it does from a browser in the web app.
+    pub fn has_redundancy(self) -> bool {
+        self != Self::Even
+    }
 }
 
 /// RTP payloads of one even picture, and how many.

@@ -17,6 +17,7 @@ use crate::client::{
     measure::{ReceivedPacket, SlotMeter},
     media::Library,
     publish::{Camera, Microphone, OutgoingPacket},
+    redundancy::Redundancy,
     report::SentReport,
 };
 
@@ -43,6 +44,9 @@ pub(in crate::client) struct Media {
     pub(super) errors: Vec<String>,
     camera: Option<Sender<Camera>>,
     microphone: Option<Sender<Microphone>>,
+    /// The payload type of voices with redundancy, and what makes those of the microphone.
+    redundant_pt: Option<Pt>,
+    redundancy: Option<Redundancy>,
     sent: SentReport,
 }
 
@@ -61,7 +65,7 @@ impl Media {
         udp: Option<SocketAddr>,
         now: Instant,
     ) -> Result<Self, ClientError> {
-        let mut rtc = negotiation::engine(now);
+        let mut rtc = negotiation::engine(config.material.has_redundancy(), now);
         if let Some(address) = udp {
             let candidate = Candidate::host(address, "udp").map_err(|_| ClientError::Address(address))?;
             rtc.add_local_candidate(candidate);
@@ -82,6 +86,8 @@ impl Media {
             errors: Vec::new(),
             camera: None,
             microphone: None,
+            redundant_pt: None,
+            redundancy: None,
             sent: SentReport::default(),
         })
     }
@@ -232,7 +238,9 @@ impl Media {
         let Some((_, slot)) = self.slots.iter_mut().find(|(slot, _)| *slot == mid) else { return };
         let (timestamp, marker) = (packet.header.timestamp, packet.header.marker);
         let (sequence, payload) = (*packet.seq_no, &*packet.payload);
-        slot.handle_packet(packet.timestamp, &ReceivedPacket { ssrc: *ssrc, sequence, timestamp, marker, payload });
+        let redundant = self.redundant_pt == Some(packet.header.payload_type);
+        let received = ReceivedPacket { ssrc: *ssrc, sequence, timestamp, marker, payload, redundant };
+        slot.handle_packet(packet.timestamp, &received);
     }
 
     fn start_sources(&mut self, now: Instant) {
@@ -241,7 +249,12 @@ impl Media {
                 .stamping(self.config.stamps);
             self.camera = Some(Sender { source, mid, pt });
         }
-        if let Some((mid, pt)) = self.agreed(self.microphone_mid, Codec::Opus) {
+        // Agreed on: the engine forgets the payload type where the other side does not take it.
+        self.redundant_pt =
+            self.rtc.codec_config().find(|params| params.spec().codec == Codec::Opus).and_then(|opus| opus.red());
+        if let Some((mid, opus)) = self.agreed(self.microphone_mid, Codec::Opus) {
+            self.redundancy = self.redundant_pt.map(|_| Redundancy::new(*opus));
+            let pt = self.redundant_pt.unwrap_or(opus);
             let source = Microphone::new(&self.library, self.config.material, self.config.speech_offset, now)
                 .stamping(self.config.stamps);
             self.microphone = Some(Sender { source, mid, pt });
@@ -259,8 +272,11 @@ impl Media {
     /// Sends one packet that is due. Whether there was one.
     fn send_media(&mut self, now: Instant) -> Result<bool, ClientError> {
         let (packet, mid, pt, is_video) = if let Some(microphone) = &mut self.microphone
-            && let Some(packet) = microphone.source.poll(now)
+            && let Some(mut packet) = microphone.source.poll(now)
         {
+            if let Some(redundancy) = &mut self.redundancy {
+                packet.payload = redundancy.wrap(packet.timestamp, &packet.payload).into();
+            }
             (packet, microphone.mid, microphone.pt, false)
         } else if let Some(camera) = &mut self.camera
             && let Some(packet) = camera.source.poll(now)

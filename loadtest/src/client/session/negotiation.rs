@@ -15,9 +15,10 @@ use str0m::{
 
 use super::{ClientError, Output, media::Media};
 
-/// A WebRTC engine that hands over RTP packets, with the codecs that the client has clips of.
-pub(super) fn engine(now: Instant) -> Rtc {
-    Rtc::builder().clear_codecs().enable_opus(true, false).enable_vp8(true).set_rtp_mode(true).build(now)
+/// A WebRTC engine that hands over RTP packets, with the codecs that the client has clips of. With redundancy, voices are offered
+/// with the packet before in each (RFC 2198).
+pub(super) fn engine(redundancy: bool, now: Instant) -> Rtc {
+    Rtc::builder().clear_codecs().enable_opus(true, redundancy).enable_vp8(true).set_rtp_mode(true).build(now)
 }
 
 /// What a client offers.

@@ -195,6 +195,11 @@ impl Controller {
         self.estimate() as u32
     }
 
+    /// The share of packets that the path loses however little is sent.
+    pub fn inherent_loss(&self) -> f64 {
+        self.loss.inherent()
+    }
+
     /// What could be used, and what it takes to send the next picture that is paused (0: none is), in kbit/s without
     /// any margin. No more than that, with a margin, is probed for; so nothing before this is called, or while both are
     /// 0.

@@ -46,6 +46,9 @@ const REPAIRED_FOR: Duration = Duration::from_secs(1);
 const MAX_KEPT: usize = 256;
 /// A packet is not repaired again for this long: the client asks until it has come.
 const REPAIR_PAUSE: Duration = Duration::from_millis(30);
+/// From this share of loss on, at any rate, a repair goes out twice at once: on a path that loses one packet in ten each way, one
+/// request in five is in vain otherwise, and the picture stands still for another round trip.
+const LOSSY: f64 = 0.03;
 /// How often the client is told when what was captured.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// What a packet takes on its way beside its payload, in bytes: IP, UDP and RTP headers, extensions, tag.
@@ -518,17 +521,19 @@ impl Outlet {
 
     fn repair(&mut self, ssrc: u32, sequence: u16, now: Instant) {
         let Some(index) = self.by_ssrc.get(&ssrc).copied() else { return };
-        let Stream { repair: Some(numbers), kept, .. } = &mut self.streams[index] else { return };
-        let Some(kept) = kept.iter_mut().rev().find(|kept| kept.sequence == sequence) else { return };
+        let Some(kept) = self.streams[index].kept.iter_mut().rev().find(|kept| kept.sequence == sequence) else { return };
         let is_too_soon = kept.repaired.is_some_and(|at| now.saturating_duration_since(at) < REPAIR_PAUSE);
         let is_too_late = now.saturating_duration_since(kept.sent_at) > REPAIRED_FOR;
         if is_too_soon || is_too_late || !kept.is_repairable() {
             return;
         }
-        kept.repaired = Some(now);
+        let was_in_vain = kept.repaired.replace(now).is_some();
+        let is_lossy = self.controller.as_ref().is_some_and(|controller| controller.inherent_loss() > LOSSY);
         let packet = kept.packet.clone();
-        if let Some(number) = numbers.take_next() {
-            self.wait(Waiting { since: now, stream: index, number, packet, repairs: Some(sequence) });
+        for _ in 0..if was_in_vain || is_lossy { 2 } else { 1 } {
+            let Stream { repair: Some(numbers), .. } = &mut self.streams[index] else { return };
+            let Some(number) = numbers.take_next() else { return };
+            self.wait(Waiting { since: now, stream: index, number, packet: packet.clone(), repairs: Some(sequence) });
         }
     }
 
