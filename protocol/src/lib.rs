@@ -10,6 +10,7 @@
 //! | [`node`]    | door and media node, one QUIC stream per session                     | JSON frames       |
 //! | [`peer`]    | media node and media node, control stream                            | JSON frames       |
 //! | [`media`]   | media node and media node, datagrams                                 | binary, versioned |
+//! | [`red`]     | the payloads of voices with redundancy                               | RFC 2198          |
 //! | [`pops`]    | client and door, finding the nearest PoP                             | JSON over HTTP    |
 //! | [`guest`]   | client and door, a token for someone without an account              | JSON over HTTP    |
 //! | [`token`]   | whoever issues tokens and the doors                                  | JWT, EdDSA        |
@@ -22,6 +23,7 @@ pub mod node;
 pub mod peer;
 pub mod pops;
 pub mod problem;
+pub mod red;
 pub mod signal;
 pub mod token;
 

@@ -15,7 +15,6 @@
 
 pub(crate) mod protection;
 pub(crate) mod receiver;
-mod red;
 pub(crate) mod sender;
 #[cfg(test)]
 mod virtual_link;

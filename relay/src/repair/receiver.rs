@@ -11,10 +11,11 @@ use bytes::Bytes;
 use isthmus_protocol::{
     media::{Datagram, LossReport, MAX_PAYLOAD_BYTES, MediaPacket, Parity, decode, encode_nack},
     peer::StreamId,
+    red,
 };
 use rustc_hash::FxHashMap;
 
-use super::{MAX_AGE, MAX_STREAMS, TICK, red, window::Window};
+use super::{MAX_AGE, MAX_STREAMS, TICK, window::Window};
 
 /// Datagrams missed of one stream. Full: the oldest are given up.
 pub(crate) const MAX_MISSING: usize = 256;

@@ -10,13 +10,13 @@ use bytes::Bytes;
 use isthmus_protocol::{
     media::{LossReport, MAX_REACH, MediaPacket, Parity, encode_speech, mark_repair},
     peer::StreamId,
+    red,
 };
 use rustc_hash::FxHashMap;
 
 use super::{
     MAX_AGE, MAX_STREAMS, TICK,
     protection::{self, Level, Protection},
-    red,
 };
 
 /// Datagrams held of one stream: [`HOLD`] at 15 Mbit/s. Full: the oldest goes.

@@ -9,7 +9,7 @@
 //! | [`allocation`]    | which layer each slot gets                                                          |
 //! | [`rewrite`]       | the numbers of a slot's stream                                                      |
 //! | [`keyframes`]     | where pictures begin, how often to ask for one                                      |
-//! | [`red`]           | the newest of the voice packets that come in one                                    |
+//! | [`arrivals`]      | which packets have come                                                             |
 //! | [`capture_clock`] | when something was captured, on this node's clock                                   |
 //! | [`bitrate`]       | how much flows                                                                      |
 //! | [`congestion`]    | what the path to a receiver carries, when a packet may go to it                     |
@@ -20,6 +20,7 @@
 
 pub mod allocation;
 pub mod allowance;
+pub mod arrivals;
 pub mod assignment;
 pub mod bitrate;
 pub mod capture_clock;
@@ -28,7 +29,6 @@ pub mod contained;
 pub mod demux;
 pub mod egress;
 pub mod keyframes;
-pub mod red;
 pub mod rewrite;
 pub mod room;
 pub mod seating;

@@ -11,6 +11,7 @@ use std::{
 use isthmus_protocol::{
     ParticipantId, RoomId,
     media::{AudioLevel, Codec, MediaPacket},
+    red,
     signal::ServerMessage,
     token::Grants,
 };
@@ -31,7 +32,6 @@ use crate::core::{
         outlet::{ExtensionIds, Heard, Packet, PayloadTypes},
         reports::Concerns,
     },
-    red,
     room::{Estimate, Outgoing, SlotOffer},
 };
 
@@ -41,6 +41,11 @@ const OFFERS: Allowance = Allowance::new(8, Duration::from_secs(1));
 const MAX_SOURCES: usize = 96;
 /// A payload larger than this is not sent: with the largest headers it would not fit a network's packets.
 const MAX_PAYLOAD_BYTES: usize = 1_300;
+
+/// RFC 5761 section 4, RFC 7983 section 7.
+pub(super) fn is_rtcp(datagram: &[u8]) -> bool {
+    matches!(datagram, [128..=191, 192..=223, ..])
+}
 
 /// A panic inside one client's peer connection. The client is ended and nobody else notices.
 #[derive(Debug)]
@@ -402,6 +407,13 @@ impl Client {
     pub(super) fn way_out(&mut self) -> Option<(&mut ClientOutlet, (Protocol, SocketAddr))> {
         let path = self.outlet.path?;
         Some((&mut self.outlet, path))
+    }
+
+    /// How often a datagram of the peer connection is to go out. What the client is asked for, repairs and keyframes, twice where
+    /// much is lost: it drops a second copy as a replay (RFC 3711 section 3.3.2), and without the first a picture stands still for
+    /// a round trip more.
+    pub(super) fn copies(&self, transmit: &Transmit) -> usize {
+        if self.outlet.is_lossy() && is_rtcp(&transmit.contents) { 2 } else { 1 }
     }
 
     /// Asks the client for a keyframe of one of its layers.

@@ -27,7 +27,7 @@ use str0m::{
 };
 
 use super::{
-    client::{Client, Control, Panicked, Polled, Signalling},
+    client::{Client, Control, Panicked, Polled, Signalling, is_rtcp},
     counters::Counters,
     load::Work,
     neighbour::Neighbour,
@@ -393,7 +393,11 @@ impl Engine {
                     client.timeout = at;
                     return self.schedule(key);
                 }
-                Ok(Polled::Transmit(transmit)) => self.egress.push(&transmit),
+                Ok(Polled::Transmit(transmit)) => {
+                    for _ in 0..client.copies(&transmit) {
+                        self.egress.push(&transmit);
+                    }
+                }
                 Ok(Polled::Packet { mid, rid, packet }) => self.publish(key, (mid, rid), &packet, now),
                 Ok(Polled::Connected) => {
                     self.counters.connected(now.saturating_duration_since(client.joined));
@@ -659,11 +663,6 @@ fn describe(client: &Client, tracks: usize) -> ParticipantView {
         tracks: tracks as u32,
         estimate_kbps: client.estimate_kbps,
     }
-}
-
-/// RFC 7983 and RFC 5761 section 4.
-fn is_rtcp(datagram: &[u8]) -> bool {
-    matches!(datagram, [128..=191, 192..=223, ..])
 }
 
 const fn stray_reason(stray: Stray) -> &'static str {

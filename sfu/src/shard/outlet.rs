@@ -100,6 +100,11 @@ impl ClientOutlet {
         self.outlet.as_ref()?.estimate_kbps()
     }
 
+    /// Whether the path loses much; see [`Outlet::is_lossy`].
+    pub(super) fn is_lossy(&self) -> bool {
+        self.outlet.as_ref().is_some_and(Outlet::is_lossy)
+    }
+
     pub(super) fn needs(&mut self, desired_kbps: u32, minimum_kbps: u32, now: Instant) {
         if let Some(outlet) = &mut self.outlet {
             outlet.needs(desired_kbps, minimum_kbps, now);

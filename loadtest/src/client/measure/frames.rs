@@ -10,8 +10,8 @@ use std::{
 
 use crate::client::vp8::{Descriptor, PictureId, Temporal};
 
-/// How long a gap may wait for a retransmission: a round trip of 250 ms and some.
-const REPAIR_WAIT: Duration = Duration::from_millis(400);
+/// How long a gap may wait for a retransmission: a few round trips of 100 ms, two of 250 ms. Chromium waits up to 3 s.
+const REPAIR_WAIT: Duration = Duration::from_millis(600);
 /// The most packets that wait behind a gap (about 8 Mbit/s for [`REPAIR_WAIT`]); a gap with more behind it is given up.
 const MAX_WAITING: usize = 512;
 /// How often a keyframe is asked for while none comes; Chromium asks every 200 ms.

@@ -333,6 +333,11 @@ impl Outlet {
         self.controller.as_ref().map(Controller::estimate_kbps)
     }
 
+    /// Whether the path loses much, however little is sent.
+    pub fn is_lossy(&self) -> bool {
+        self.controller.as_ref().is_some_and(|controller| controller.inherent_loss() > LOSSY)
+    }
+
     /// What could be used, and what it takes to send the next picture that is paused, in kbit/s.
     pub fn needs(&mut self, desired_kbps: u32, minimum_kbps: u32, now: Instant) {
         if let Some(controller) = &mut self.controller {
@@ -521,16 +526,17 @@ impl Outlet {
 
     fn repair(&mut self, ssrc: u32, sequence: u16, now: Instant) {
         let Some(index) = self.by_ssrc.get(&ssrc).copied() else { return };
-        let Some(kept) = self.streams[index].kept.iter_mut().rev().find(|kept| kept.sequence == sequence) else { return };
+        let Some(kept) = self.streams[index].kept.iter_mut().rev().find(|kept| kept.sequence == sequence) else {
+            return;
+        };
         let is_too_soon = kept.repaired.is_some_and(|at| now.saturating_duration_since(at) < REPAIR_PAUSE);
         let is_too_late = now.saturating_duration_since(kept.sent_at) > REPAIRED_FOR;
         if is_too_soon || is_too_late || !kept.is_repairable() {
             return;
         }
         let was_in_vain = kept.repaired.replace(now).is_some();
-        let is_lossy = self.controller.as_ref().is_some_and(|controller| controller.inherent_loss() > LOSSY);
         let packet = kept.packet.clone();
-        for _ in 0..if was_in_vain || is_lossy { 2 } else { 1 } {
+        for _ in 0..if was_in_vain || self.is_lossy() { 2 } else { 1 } {
             let Stream { repair: Some(numbers), .. } = &mut self.streams[index] else { return };
             let Some(number) = numbers.take_next() else { return };
             self.wait(Waiting { since: now, stream: index, number, packet: packet.clone(), repairs: Some(sequence) });

@@ -2,7 +2,11 @@
 
 use std::time::Instant;
 
-use isthmus_protocol::{media::MediaPacket, peer::StreamId, signal::Kind};
+use isthmus_protocol::{
+    media::{Codec, MediaPacket},
+    peer::StreamId,
+    signal::Kind,
+};
 use str0m::media::{Mid, Rid};
 
 use super::{ClientKey, Effect, Peer, Room, TrackKey, publications::Origin, receivers::Slot};
@@ -70,7 +74,7 @@ impl Room {
         (client, mid, rid): (ClientKey, Mid, Option<Rid>),
         packet: &MediaPacket,
         now: Instant,
-        deliver: impl FnMut(Delivery<'_>),
+        mut deliver: impl FnMut(Delivery<'_>),
     ) -> Result<usize, Unwanted> {
         let track = self.track_of(client, mid).ok_or(Unwanted::UnknownTrack)?;
         let publication = &self.publications[track.0];
@@ -78,7 +82,17 @@ impl Room {
         if publication.muted {
             return Err(Unwanted::Muted);
         }
-        Ok(self.forward(track, layer, packet, now, deliver))
+        let state = &publication.layers[layer];
+        // It was restored from the one after it, and comes by itself now.
+        if packet.codec == Codec::Red && state.arrivals.has(packet.sequence) {
+            return Ok(0);
+        }
+        let mut late = 0;
+        if let Some(before) = state.restored(packet) {
+            late += self.forward(track, layer, &before, now, &mut deliver);
+        }
+        late += self.forward(track, layer, packet, now, &mut deliver);
+        Ok(late)
     }
 
     /// A packet that a peer relays.
@@ -116,7 +130,7 @@ impl Room {
         let starts_keyframe = kind == Kind::Video && keyframes::starts_keyframe(packet.codec, &packet.payload);
         let layer = &mut publication.layers[layer_index];
         layer.rate.add(packet.payload.len(), now);
-        let is_newest = layer.is_newest(packet.sequence);
+        let is_newest = layer.arrivals.note(packet.sequence);
         if starts_keyframe {
             layer.requests.satisfied();
             layer.height = keyframes::height(packet.codec, &packet.payload).or(layer.height);

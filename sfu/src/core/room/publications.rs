@@ -4,14 +4,15 @@ use std::time::Instant;
 
 use isthmus_protocol::{
     ParticipantId, TrackId,
-    media::Codec,
+    media::{Codec, MediaPacket},
     peer::{LayerRate, StreamId},
+    red,
     signal::{Kind, ServerMessage, Source, Track},
 };
 use str0m::media::{Mid, Rid};
 
 use super::{At, ClientKey, Peer, Room, TrackKey};
-use crate::core::{bitrate::RateMeter, keyframes::RequestThrottle};
+use crate::core::{arrivals::Arrivals, bitrate::RateMeter, keyframes::RequestThrottle};
 
 /// The most layers of one track.
 pub(super) const MAX_LAYERS: usize = 4;
@@ -87,19 +88,14 @@ pub(super) struct LayerState {
     pub requests: RequestThrottle,
     /// When someone last had it in use.
     pub last_used: Option<Instant>,
-    /// The number of its newest packet.
-    newest: Option<u16>,
+    pub arrivals: Arrivals,
 }
 
 impl LayerState {
-    /// Takes in that a packet of this number came. Whether it is the newest so far, by the distance that RFC 3550 section
-    /// A.1 takes for late.
-    pub(super) fn is_newest(&mut self, sequence: u16) -> bool {
-        let is_newest = self.newest.is_none_or(|newest| sequence.wrapping_sub(newest).cast_signed() > 0);
-        if is_newest {
-            self.newest = Some(sequence);
-        }
-        is_newest
+    /// The packet of a voice before this one, if it has not come and this one brings it along: what is lost on the publisher's way
+    /// is then not added to what is lost on the way to those who hear it.
+    pub(super) fn restored(&self, packet: &MediaPacket) -> Option<MediaPacket> {
+        if self.arrivals.lacks(packet.sequence.wrapping_sub(1)) { red::predecessor(packet) } else { None }
     }
 }
 

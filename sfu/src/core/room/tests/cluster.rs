@@ -383,6 +383,14 @@ pub(super) fn voice(sequence: u16) -> MediaPacket {
     MediaPacket { level, ..media(sequence, Codec::Opus, vec![0; 80]) }
 }
 
+/// A packet of a voice that brings the one before along (RFC 2198).
+pub(super) fn redundant_voice(sequence: u16) -> MediaPacket {
+    let offset_and_length = (960u32 << 10 | 3).to_be_bytes();
+    let header = [0x80 | 111, offset_and_length[1], offset_and_length[2], offset_and_length[3], 111];
+    let payload = [&header[..], b"old", b"new"].concat();
+    MediaPacket { codec: Codec::Red, payload: payload.into(), ..voice(sequence) }
+}
+
 /// A VP8 packet of `height` lines.
 pub(super) fn picture(sequence: u16, height: u16, key: bool) -> MediaPacket {
     let [low, high] = height.to_le_bytes();

@@ -9,7 +9,7 @@ use isthmus_protocol::signal::{SlotState, Tile};
 use proptest::prelude::*;
 
 use super::*;
-use cluster::{Cluster, PICTURE, RIDS, VOICE, joining, media, mid, picture, voice};
+use cluster::{Cluster, PICTURE, RIDS, VOICE, joining, media, mid, picture, redundant_voice, voice};
 
 #[test]
 fn two_on_two_nodes_see_and_hear_each_other() {
@@ -104,6 +104,24 @@ fn a_slow_receiver_gets_the_low_layer_and_a_fast_one_the_high() {
     };
     assert_eq!(rid(&cluster, 2).as_deref(), Some("q"));
     assert_eq!(rid(&cluster, 3).as_deref(), Some("f"));
+}
+
+#[test]
+fn what_a_voice_lost_on_its_way_here_is_heard_all_the_same_and_once() {
+    let mut cluster = Cluster::new(&["panama"]);
+    cluster.join(0, 1, "ana");
+    cluster.publish(0, 1, &RIDS);
+    cluster.join(0, 2, "ben");
+    cluster.offer_slots(0, 2, 1);
+    cluster.second_of_media(0, 1, &RIDS);
+    cluster.nodes[0].received.clear();
+    // 99 is lost, 102 too, 104 and 105, and 107 is overtaken by 108.
+    for sequence in [100, 101, 103, 106, 108, 107, 109] {
+        cluster.send(0, 1, VOICE, None, &redundant_voice(sequence));
+    }
+    let heard: Vec<u64> = cluster.nodes[0].received.iter().map(|(_, _, sequence)| *sequence).collect();
+    let steps: Vec<u64> = heard.iter().map(|sequence| sequence - heard[0]).collect();
+    assert_eq!(steps, [0, 1, 2, 3, 4, 6, 7, 8, 9, 10], "104 alone is lost for good");
 }
 
 #[test]
