@@ -110,7 +110,15 @@ impl Drop for Open {
 /// Writes what is queued until the queue ends or the socket does.
 async fn write(mut sink: SplitSink<WebSocket, Message>, mut queue: mpsc::Receiver<Message>) {
     while let Some(message) = queue.recv().await {
-        if sink.send(message).await.is_err() {
+        // What is queued already goes out in the same write.
+        let mut next = Some(message);
+        while let Some(message) = next {
+            if sink.feed(message).await.is_err() {
+                return;
+            }
+            next = queue.try_recv().ok();
+        }
+        if sink.flush().await.is_err() {
             return;
         }
     }

@@ -18,7 +18,7 @@ const LENGTH_BYTES: usize = 4;
 #[derive(Debug)]
 pub struct FrameSender<T> {
     stream: SendStream,
-    /// Written by `send`, not yet taken by the stream: one frame, and the rest of one whose `send` was cancelled.
+    /// Written by `send` or `queue`, not yet taken by the stream.
     pending: BytesMut,
     message: PhantomData<fn(&T)>,
 }
@@ -40,11 +40,22 @@ impl<T: Serialize> FrameSender<T> {
     /// Sends one message, waiting while the other side takes no more (its flow control window is the queue).
     pub async fn send(&mut self, message: &T) -> Result<(), RelayError> {
         self.flush().await?;
-        encode(message, &mut self.pending)?;
+        self.queue(message)?;
         self.flush().await
     }
 
-    async fn flush(&mut self) -> Result<(), RelayError> {
+    /// Puts a message behind those that wait for the next [`flush`](Self::flush).
+    pub fn queue(&mut self, message: &T) -> Result<(), RelayError> {
+        encode(message, &mut self.pending)
+    }
+
+    /// How much waits.
+    pub fn queued_bytes(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Sends what waits, waiting while the other side takes no more.
+    pub async fn flush(&mut self) -> Result<(), RelayError> {
         while self.pending.has_remaining() {
             let written = self.stream.write(&self.pending).await?;
             self.pending.advance(written);

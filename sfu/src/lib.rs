@@ -13,6 +13,7 @@ pub mod core;
 mod metrics;
 mod node;
 mod seats;
+mod session;
 mod shard;
 
 pub use config::Config;

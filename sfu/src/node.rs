@@ -32,6 +32,7 @@ use crate::{
     },
     metrics::Metrics,
     seats::Seats,
+    session,
     shard::{self, Command, Inbox, News, Post, Shard, Surroundings},
 };
 
@@ -264,34 +265,16 @@ impl Shared {
         self: Arc<Self>,
         session: Session,
         mut sender: FrameSender<ServerMessage>,
-        mut receiver: FrameReceiver<ClientMessage>,
+        receiver: FrameReceiver<ClientMessage>,
     ) {
         let shard = self.shard_for(&session).clone();
         let participant = participant_of(&session).clone();
         let attachment = self.attachments.fetch_add(1, Ordering::Relaxed);
-        let (outbox, mut messages) = mpsc::channel(OUTBOX_BOUND);
+        let (outbox, messages) = mpsc::channel(OUTBOX_BOUND);
         if shard.command(Command::Open { session, attachment, outbox }).await.is_err() {
             return;
         }
-        loop {
-            tokio::select! {
-                message = messages.recv() => {
-                    let Some(message) = message else { break };
-                    let last = matches!(message, ServerMessage::Ended { .. } | ServerMessage::Error { fatal: true, .. });
-                    if sender.send(&message).await.is_err() || last {
-                        break;
-                    }
-                }
-                incoming = receiver.receive() => {
-                    // The stream ended, or broke: either way the session is detached and may be taken up again.
-                    let Ok(Some(message)) = incoming else { break };
-                    let command = Command::Message { participant: participant.clone(), attachment, message };
-                    if shard.command(command).await.is_err() {
-                        break;
-                    }
-                }
-            }
-        }
+        session::carry(&shard, (&participant, attachment), messages, &mut sender, receiver).await;
         // A shard that has stopped has no sessions left to detach.
         let _ = shard.command(Command::Detached { participant, attachment }).await;
         sender.finish().await;

@@ -46,6 +46,7 @@ pub const HELP: &str = r"For each load, one after the other on the same machine:
   camera   one participant sends 30 pictures a second of 5 packets of 1200 B and 50 sounds of 120 B to N receivers
            and the same with the sizes of Chromium's pictures, to receivers that lose 2 % (--media, --loss)
   hall     10 speak, 500 listen to three of them (Isthmus: the loudest three; Janus knows no loudest: the first three)
+  crowd    100 and 1000 are in one room, 10 speak, everyone hears the loudest; with a shard for each core
   idle     1000 have joined, in rooms of 10, with slots for 3 voices and 4 pictures, and nobody says anything
   joins    50 join each second for a minute, in rooms of 10
   lossy    4 calls of two, with camera and voice, everyone by a network with a round trip of 100 ms that loses 1, 5, 10 and 20 %
@@ -55,6 +56,7 @@ What the columns say:
   us/packet      CPU time of the server's process (of the sending thread, for the floor) over RTP packets that the receivers got
                  in the seconds in which nobody came or went
   x floor        the same over the faster floor of the same load in the same run
+  us/person      the same over the participants, each second
   cores          CPU time over time of the server's process
   extra          packets that the server sent beside those: padding, probes, retransmissions (Isthmus tells what it sends)
   KiB each       resident memory added since the start, over participants
@@ -67,10 +69,10 @@ What the columns say:
 A load whose run failed, or whose generator did not keep up, holds no goal. Nothing else should run on the machine meanwhile:
 what others used just before a load is told below it. Goals are printed below the table, and a missed one as missed.
 
-Isthmus runs with one shard (ISTHMUS_SFU__SHARDS=1); its other settings are taken from the environment, as always.
+Isthmus runs with one shard (ISTHMUS_SFU__SHARDS=1), but for a crowd; its other settings are taken from the environment, as always.
 
 Examples:
-  loadtest bench                                            everything, about 20 minutes
+  loadtest bench                                            everything, about 25 minutes
   loadtest bench --loads camera --receivers 60 --rounds 3   one load three times; figures are medians
   loadtest bench --loads camera --receivers 10,20,50,100,200,500 --carriers floor,isthmus --json curve.json
   loadtest bench --isthmus http://127.0.0.1:7100 --pid-file .isthmus/pids.json --metrics http://127.0.0.1:7103/metrics
@@ -81,7 +83,7 @@ Exit codes: 0 every goal was held, 99 one was missed, 1 something could not be m
 #[derive(Debug, Args)]
 pub struct BenchArguments {
     /// What to measure
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "camera,hall,idle,joins,lossy")]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "camera,hall,crowd,idle,joins,lossy")]
     loads: Vec<LoadName>,
     /// Numbers of receivers of one camera
     #[arg(long, value_delimiter = ',', default_value = "20,60,200", value_parser = clap::value_parser!(u32).range(1..=2000))]
@@ -89,6 +91,9 @@ pub struct BenchArguments {
     /// Listeners in the hall
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=4000))]
     listeners: u32,
+    /// Participants of a crowd
+    #[arg(long, value_delimiter = ',', default_value = "100,1000", value_parser = clap::value_parser!(u32).range(11..=1000))]
+    crowd: Vec<u32>,
     /// Participants who do nothing
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     idle: u32,
@@ -146,6 +151,7 @@ pub struct BenchArguments {
 enum LoadName {
     Camera,
     Hall,
+    Crowd,
     Idle,
     Joins,
     Lossy,
@@ -227,6 +233,9 @@ fn loads(arguments: &BenchArguments, name: LoadName) -> Vec<(Load, Material)> {
             arguments.media.iter().flat_map(of).collect()
         }
         LoadName::Hall => vec![(Load::Hall { listeners: arguments.listeners }, Material::Even)],
+        LoadName::Crowd => {
+            arguments.crowd.iter().map(|people| (Load::Crowd { participants: *people }, Material::Even)).collect()
+        }
         LoadName::Idle => vec![(Load::Idle { participants: arguments.idle }, Material::Even)],
         LoadName::Joins => {
             let (per_second, seconds) = (arguments.joins_per_second, arguments.join_seconds);
@@ -270,7 +279,7 @@ async fn carry(
 ) -> Outcome {
     let carrier = if server == CarrierName::Janus { Carrier::Janus } else { Carrier::Isthmus };
     let measured = async {
-        let running = start(arguments, server).await?;
+        let running = start(arguments, load, server).await?;
         let (target, seen) = (running.target.clone(), running.server.clone());
         let hold = Duration::from_secs(arguments.seconds);
         let hold = if matches!(load, Load::Idle { .. } | Load::Lossy { .. }) { hold.max(LONG_ENOUGH) } else { hold };
@@ -292,7 +301,7 @@ async fn carry(
     measured.await.unwrap_or_else(|error| Outcome::failed(load, media, carrier, format!("{error:#}")))
 }
 
-async fn start(arguments: &BenchArguments, server: CarrierName) -> anyhow::Result<Running> {
+async fn start(arguments: &BenchArguments, load: Load, server: CarrierName) -> anyhow::Result<Running> {
     match (server, &arguments.isthmus) {
         (CarrierName::Janus, _) => Running::janus(&arguments.janus_program).await,
         (_, Some(url)) => {
@@ -302,7 +311,7 @@ async fn start(arguments: &BenchArguments, server: CarrierName) -> anyhow::Resul
         }
         (_, None) => {
             let program = arguments.isthmus_program.clone().unwrap_or_else(isthmus_beside_this);
-            Running::isthmus(&program, arguments.base_port).await
+            Running::isthmus(&program, arguments.base_port, load.shards()).await
         }
     }
 }

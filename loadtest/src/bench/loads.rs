@@ -40,6 +40,11 @@ pub(super) enum Load {
         /// Who listens.
         listeners: u32,
     },
+    /// So many are in one room; 10 speak, the loudest is heard.
+    Crowd {
+        /// Who is there, speakers included.
+        participants: u32,
+    },
     /// So many have joined, in rooms of 10, and nobody says anything.
     Idle {
         /// Who has joined.
@@ -64,6 +69,7 @@ impl fmt::Display for Load {
         match self {
             Self::Camera { receivers } => write!(f, "1 camera to {receivers}"),
             Self::Hall { listeners } => write!(f, "{SPEAKERS} voices to {listeners}"),
+            Self::Crowd { participants } => write!(f, "1 voice of 10 to a crowd of {participants}"),
             Self::Idle { participants } => write!(f, "{participants} idle"),
             Self::Joins { per_second, seconds } => write!(f, "{per_second} joins/s, {seconds} s"),
             Self::Lossy { percent } => write!(f, "calls, {percent} % lost each way"),
@@ -77,8 +83,13 @@ impl Load {
         match self {
             Self::Camera { receivers } => Some((Streams::Camera, receivers as usize)),
             Self::Hall { listeners } => Some((Streams::Voices(HEARD), listeners as usize)),
-            Self::Idle { .. } | Self::Joins { .. } | Self::Lossy { .. } => None,
+            Self::Crowd { .. } | Self::Idle { .. } | Self::Joins { .. } | Self::Lossy { .. } => None,
         }
+    }
+
+    /// How many shards Isthmus is to have; 0 is one for each core.
+    pub(super) fn shards(self) -> u8 {
+        u8::from(!matches!(self, Self::Crowd { .. }))
     }
 
     /// Whether a server that knows neither loudest speakers nor rooms without media can be measured by it.
@@ -98,7 +109,7 @@ impl Load {
         let participants = match self {
             Self::Camera { receivers } => receivers + 1,
             Self::Hall { listeners } => listeners + SPEAKERS,
-            Self::Idle { participants } => participants,
+            Self::Crowd { participants } | Self::Idle { participants } => participants,
             Self::Joins { per_second, seconds } => per_second * seconds,
             Self::Lossy { .. } => LOSSY_CALLS * CALL,
         };
@@ -144,6 +155,7 @@ impl Load {
             Self::Camera { receivers } => {
                 RoomKind { audio_publishers: 1, video_publishers: 1, viewers: receivers, ..whole }
             }
+            Self::Crowd { .. } => RoomKind { audio_publishers: SPEAKERS, video_slots: 0, ..whole },
             Self::Hall { .. } => {
                 RoomKind { audio_publishers: SPEAKERS, audio_slots: HEARD as u8, video_slots: 0, ..whole }
             }
@@ -196,6 +208,7 @@ mod tests {
     fn loads_have_as_many_as_they_say() {
         for (load, joins) in [
             (Load::Hall { listeners: 500 }, 510),
+            (Load::Crowd { participants: 1000 }, 1000),
             (Load::Idle { participants: 1000 }, 1000),
             (Load::Joins { per_second: 50, seconds: 60 }, 3000),
         ] {

@@ -65,13 +65,13 @@ impl Running {
         Self { target: Target { service, authority: None }, server: isthmus.server.clone(), child: None }
     }
 
-    /// One PoP of the development cluster, with one shard: what it costs on one core.
-    pub(super) async fn isthmus(program: &Path, base_port: u16) -> anyhow::Result<Self> {
+    /// One PoP of the development cluster, with so many shards (0: one for each core).
+    pub(super) async fn isthmus(program: &Path, base_port: u16, shards: u8) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("cannot make a folder for Isthmus")?;
         let log = folder.path().join("cluster.log");
         let mut command = Command::new(program);
         command.args(["dev", "--pops", "panama", "--no-restart", "--base-port", &base_port.to_string(), "--state"]);
-        command.arg(folder.path()).env("ISTHMUS_SFU__SHARDS", "1");
+        command.arg(folder.path()).env("ISTHMUS_SFU__SHARDS", shards.to_string());
         command.env("ISTHMUS_SFU__MAX_PARTICIPANTS", MAX_PARTICIPANTS.to_string());
         let mut child = spawn(command, program.as_os_str(), &log)?;
         until_ready(&mut child, &log, async || {

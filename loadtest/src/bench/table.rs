@@ -12,6 +12,7 @@ use crate::{
     client::{media::Material, report::rounded},
     run::{
         figures::Distribution,
+        health::GENERATOR_TIRED,
         report::{RunReport, Verdict},
     },
 };
@@ -32,6 +33,8 @@ const MAX_FORWARD_P99_MS: f64 = 2.0;
 const MAX_IDLE_KIB: f64 = 300.0;
 /// How much of it may come while nothing happens, as a share: flat, but for what an allocator does.
 const MAX_IDLE_GROWTH: f64 = 0.02;
+/// CPU for each participant of a crowd, over that for each of the smallest crowd.
+const MAX_OVER_SMALL_CROWD: f64 = 1.15;
 /// From the first request to the media path, 95 in 100.
 const MAX_JOIN_P95_MS: f64 = 250.0;
 /// What calls are to be like over networks that lose so many of 100 packets each way: the mean opinion score of 19 voices in 20
@@ -49,6 +52,7 @@ const MAX_FREEZE_MS: f64 = 1000.0;
 pub(super) mod figure {
     pub(in crate::bench) const US_PER_PACKET: &str = "cpu_us_per_packet";
     pub(super) const CORES: &str = "cpu_cores";
+    pub(super) const US_PER_PARTICIPANT: &str = "cpu_us_per_participant_second";
     pub(super) const PACKETS: &str = "packets_per_second";
     pub(super) const EXTRA: &str = "extra_packets_share";
     pub(super) const KIB: &str = "memory_kib_per_participant";
@@ -129,6 +133,7 @@ impl Outcome {
         let found = [
             (figure::US_PER_PACKET, server.cpu_us_per_received_packet),
             (figure::CORES, server.cpu_cores),
+            (figure::US_PER_PARTICIPANT, per_participant(report)),
             (figure::PACKETS, received_per_second.map(rounded)),
             (figure::EXTRA, extra),
             (figure::KIB, server.memory_kib_per_participant),
@@ -156,6 +161,12 @@ impl Outcome {
             notes: told.chain(report.not_measured.iter().cloned()).collect(),
         }
     }
+}
+
+/// CPU time a second over everyone who was there.
+fn per_participant(report: &RunReport) -> Option<f64> {
+    let (cores, most) = (report.figures.server.cpu_cores?, report.figures.joins.most_at_once);
+    (most > 0).then(|| rounded(cores * 1e6 / most as f64))
 }
 
 /// How much memory came while everyone was there and nobody came or went, as a share.
@@ -299,6 +310,18 @@ impl Goals<'_> {
                         ));
                     }
                 }
+                Load::Crowd { .. } => {
+                    let us = |load| self.figure(load, media, Carrier::Isthmus, figure::US_PER_PARTICIPANT);
+                    let smallest =
+                        self.outcomes.iter().map(|o| o.load).filter(|load| matches!(load, Load::Crowd { .. })).min();
+                    if smallest != Some(load) {
+                        let over = us(load).zip(smallest.and_then(us)).map(|(us, least)| us / least);
+                        let what = "CPU per participant over that in the smallest crowd";
+                        goals.push(goal(load, media, what, over, MAX_OVER_SMALL_CROWD));
+                    }
+                    let lost = self.figure(load, media, Carrier::Isthmus, figure::LOSS);
+                    goals.push(goal(load, media, "share of packets lost", lost, 0.0));
+                }
                 Load::Idle { .. } => {
                     let isthmus = |name| self.figure(load, media, Carrier::Isthmus, name);
                     goals.push(goal(load, media, "KiB per participant", isthmus(figure::KIB), MAX_IDLE_KIB));
@@ -371,7 +394,17 @@ impl Goals<'_> {
     }
 
     fn over_janus(&self, load: Load, media: Material) -> Option<f64> {
-        Some(self.us(load, media, Carrier::Isthmus)? / self.us(load, media, Carrier::Janus)?)
+        Some(self.us(load, media, Carrier::Isthmus)? / self.janus_us(load, media)?)
+    }
+
+    /// What a packet costs Janus that it sent, lost or not: where it takes the whole machine the generator does not keep up, so
+    /// that packets are lost and delays say nothing, but Janus has sent them.
+    fn janus_us(&self, load: Load, media: Material) -> Option<f64> {
+        let same = |outcome: &&Outcome| (outcome.load, outcome.media, outcome.carrier) == (load, media, Carrier::Janus);
+        let is_tired = |why: &String| why.starts_with(GENERATOR_TIRED);
+        let outcome = self.outcomes.iter().find(same).filter(|outcome| outcome.failures.iter().all(is_tired))?;
+        let lost = outcome.figures.get(figure::LOSS).copied().unwrap_or(0.0);
+        Some(outcome.figures.get(figure::US_PER_PACKET)? * (1.0 - lost))
     }
 }
 
@@ -397,13 +430,14 @@ fn suffix(media: Material) -> &'static str {
 /// A column: its heading, and what stands in it.
 type Column = (&'static str, fn(&Goals<'_>, &Outcome) -> Option<String>);
 
-const COLUMNS: [Column; 15] = [
+const COLUMNS: [Column; 16] = [
     ("us/packet", |_, o| number(o, figure::US_PER_PACKET, 2)),
     ("x floor", |goals, o| {
         let floor = goals.floor(o.load, o.media)?;
         Some(format!("{:.2}", o.figures.get(figure::US_PER_PACKET)? / floor))
     }),
     ("cores", |_, o| number(o, figure::CORES, 2)),
+    ("us/person", |_, o| number(o, figure::US_PER_PARTICIPANT, 0)),
     ("packets/s", |_, o| number(o, figure::PACKETS, 0)),
     ("extra", |_, o| percent(o, figure::EXTRA)),
     ("KiB each", |_, o| number(o, figure::KIB, 0)),

@@ -21,7 +21,7 @@ use super::{
     figures::Collector,
     fleet::Fleet,
     generators::{Generators, News, Processes},
-    health::{Counts, Health, Second},
+    health::{Counts, GENERATOR_TIRED, Health, Second},
     live::Live,
     plan::{Plan, Seat, Step},
     pulse::{Beat, Pulse},
@@ -358,7 +358,7 @@ impl<'a> Run<'a> {
         let (span, receive_drops, received) = (self.lasted, self.drops, self.collector.received());
         figures.generator = self.health.figures(&Counts { span, cpu, receive_drops, received, sent, left_out });
         let tired = figures.generator.complaints().into_iter();
-        self.failures.extend(tired.map(|why| format!("the load generator did not keep up: {why}")));
+        self.failures.extend(tired.map(|why| format!("{GENERATOR_TIRED}: {why}")));
         let thresholds = judge(&self.scenario.thresholds, &figures);
         let (verdict, reasons) = verdict(&self.failures, &thresholds);
         let failures = self.collector.reasons().into_iter().map(|(reason, count)| Failure { reason, count }).collect();

@@ -9,6 +9,9 @@ use serde::Serialize;
 use super::figures::precise;
 use crate::client::report::rounded;
 
+/// How a failure begins that is this program's own.
+pub const GENERATOR_TIRED: &str = "the load generator did not keep up";
+
 /// A thread that is busier than this over [`BUSY_WINDOW_S`] has no room for the next burst.
 const MAX_BUSY_SHARE: f64 = 0.9;
 /// Seconds.

@@ -23,6 +23,8 @@ use crate::core::{
     rewrite::Rewriter,
 };
 
+/// How often a client is told at most which voices stand in its slots, while they only take turns.
+const VOICES_TOLD_EVERY: Duration = Duration::from_millis(500);
 /// What a voice takes, in kbit/s, RED and headers included: set aside before any video.
 const AUDIO_KBPS: u32 = 60;
 /// What the lowest layer of a track that does not flow here yet is taken to need, in kbit/s: little, so that it is tried even
@@ -164,6 +166,10 @@ pub(super) struct Receiver {
     minimum_kbps: u32,
     /// The client is to be told what stands in its slots.
     pub changed: bool,
+    /// The same, but only voices have taken the place of others: that can wait for [`VOICES_TOLD_EVERY`].
+    voices_changed: bool,
+    /// When it was told last.
+    told: Option<Instant>,
     /// The state of the room ([`Lineup::generation`]) by which its slots were filled; none if they are to be filled anew.
     placed_by: Option<u64>,
     /// Streams of m-lines that are not offered any more. One that comes back has the same SSRC and key, so it goes on where
@@ -295,9 +301,7 @@ impl Room {
     pub(super) fn settle_hurried(&mut self, now: Instant) {
         for client in std::mem::take(&mut self.hurried) {
             self.choose_layers(client, now);
-            if self.receivers.get(&client).is_some_and(|receiver| receiver.changed) {
-                self.signal_slots(client);
-            }
+            self.signal_slots_if_due(client, now);
         }
     }
 
@@ -335,9 +339,7 @@ impl Room {
         for client in clients {
             self.fill_slots(client, &lineup);
             self.choose_layers(client, now);
-            if self.receivers.get(&client).is_some_and(|receiver| receiver.changed) {
-                self.signal_slots(client);
-            }
+            self.signal_slots_if_due(client, now);
         }
         self.lineup = lineup;
     }
@@ -427,7 +429,12 @@ impl Room {
         if before == after {
             return;
         }
-        receiver.changed = true;
+        let only_takes_turns = before.iter().zip(&after).all(|(old, new)| old.is_some() == new.is_some());
+        if kind == Kind::Audio && only_takes_turns {
+            receiver.voices_changed = true;
+        } else {
+            receiver.changed = true;
+        }
         for (index, (_, new)) in before.iter().zip(&after).enumerate().filter(|(_, (old, new))| old != new) {
             self.put(Subscriber { client, kind, slot: index }, *new);
         }
@@ -583,9 +590,19 @@ impl Room {
         }
     }
 
+    /// Where many speak in turn, everyone's slots change with every turn: that is told now and then.
+    fn signal_slots_if_due(&mut self, client: ClientKey, now: Instant) {
+        let Some(receiver) = self.receivers.get_mut(&client) else { return };
+        let is_long_ago = receiver.told.is_none_or(|told| now.saturating_duration_since(told) >= VOICES_TOLD_EVERY);
+        if receiver.changed || (receiver.voices_changed && is_long_ago) {
+            receiver.told = Some(now);
+            self.signal_slots(client);
+        }
+    }
+
     pub(super) fn signal_slots(&mut self, client: ClientKey) {
         let Some(receiver) = self.receivers.get_mut(&client) else { return };
-        receiver.changed = false;
+        (receiver.changed, receiver.voices_changed) = (false, false);
         let publications = &self.publications;
         let describe = |slot: &Slot| SlotView {
             mid: slot.mid.to_string(),
