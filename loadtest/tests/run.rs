@@ -192,9 +192,9 @@ fn a_bad_network_loses_and_delays_what_those_behind_it_send_and_receive() {
     let lost = figure(&report, "networks.dropped_share");
     assert!((0.06..0.14).contains(&lost), "a share of 0.1: {lost}");
     assert!((figure(&report, "networks.clients") - 3.0).abs() < f64::EPSILON);
-    // Two ways of 40 ms each, and what is lost on both.
+    // Two ways of 40 ms each. One packet in ten is lost on each, and of those all but one in ten comes with the one after.
     assert!((80.0..200.0).contains(&figure(&report, "voice_delay_ms.p50")), "{:#}", report["figures"]);
-    assert!((0.1..0.3).contains(&figure(&report, "loss.audio_share")), "{:#}", report["figures"]);
+    assert!((0.002..0.07).contains(&figure(&report, "loss.audio_share")), "{:#}", report["figures"]);
 }
 
 #[test]

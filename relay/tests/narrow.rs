@@ -68,7 +68,7 @@ fn pictures_give_way_to_speech() {
     }
     let start = sending.join().unwrap();
     let mut late: Vec<Duration> =
-        voices.iter().map(|(sequence, at)| *at - start - Duration::from_millis(20) * u32::from(*sequence)).collect();
+        voices.iter().map(|(sequence, at)| *at - (start + Duration::from_millis(20) * u32::from(*sequence))).collect();
     late.sort_unstable();
     println!(
         "{} of {STEPS} voices, one way p50 {:?}, p95 {:?}; {} of {} pictures; {} lost on the path; pictures dropped: {} late, {} full; sound: {} late, {} full",

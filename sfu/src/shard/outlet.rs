@@ -194,7 +194,7 @@ mod tests {
                         m=video 9 x 96\r\na=mid:v\r\na=ssrc-group:FID 102 103\r\na=ssrc:102 cname:isthmus\r\n\
                         a=ssrc:103 cname:isthmus\r\nm=video 9 x 96\r\na=mid:w\r\na=recvonly\r\n";
         assert_eq!(told, expected);
-        let again = answer(&ANSWER.replace("8", "18").replace("9", "19"));
+        let again = answer(&ANSWER.replace('8', "18").replace('9', "19"));
         assert!(again.contains("a=ssrc-group:FID 102 103\r\n"), "{again}");
         assert_eq!(again.matches("a=ssrc:").count(), 3);
     }

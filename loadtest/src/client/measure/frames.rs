@@ -244,7 +244,7 @@ mod tests {
         assert!(!tracker.poll_keyframe_request(now), "nothing is being sent yet");
         assert_eq!(feed(&mut tracker, now, &packets(3, &[])), []);
         assert!(tracker.poll_keyframe_request(now));
-        assert!(!tracker.poll_keyframe_request(now + KEYFRAME_REQUEST_INTERVAL - MS));
+        assert!(!tracker.poll_keyframe_request(now + KEYFRAME_REQUEST_INTERVAL.saturating_sub(MS)));
         assert!(tracker.poll_keyframe_request(now + KEYFRAME_REQUEST_INTERVAL));
     }
 

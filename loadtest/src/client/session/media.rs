@@ -6,7 +6,7 @@ use std::{collections::VecDeque, net::SocketAddr, time::Instant};
 use str0m::{
     Candidate, Event, IceConnectionState, Input, Rtc,
     change::SdpPendingOffer,
-    format::Codec,
+    format::{Codec, PayloadParams},
     media::{Direction, KeyframeRequestKind, MediaAdded, MediaKind, Mid, Pt},
     net::{Protocol, Receive, TcpType},
     rtp::{ExtensionValues, RtpPacket, RtpWrite},
@@ -251,7 +251,7 @@ impl Media {
         }
         // Agreed on: the engine forgets the payload type where the other side does not take it.
         self.redundant_pt =
-            self.rtc.codec_config().find(|params| params.spec().codec == Codec::Opus).and_then(|opus| opus.red());
+            self.rtc.codec_config().find(|params| params.spec().codec == Codec::Opus).and_then(PayloadParams::red);
         if let Some((mid, opus)) = self.agreed(self.microphone_mid, Codec::Opus) {
             self.redundancy = self.redundant_pt.map(|_| Redundancy::new(*opus));
             let pt = self.redundant_pt.unwrap_or(opus);

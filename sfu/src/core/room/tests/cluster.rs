@@ -386,7 +386,7 @@ pub(super) fn voice(sequence: u16) -> MediaPacket {
 /// A packet of a voice that brings the one before along (RFC 2198).
 pub(super) fn redundant_voice(sequence: u16) -> MediaPacket {
     let offset_and_length = (960u32 << 10 | 3).to_be_bytes();
-    let header = [0x80 | 111, offset_and_length[1], offset_and_length[2], offset_and_length[3], 111];
+    let header = [0x80 | 0x6f, offset_and_length[1], offset_and_length[2], offset_and_length[3], 0x6f];
     let payload = [&header[..], b"old", b"new"].concat();
     MediaPacket { codec: Codec::Red, payload: payload.into(), ..voice(sequence) }
 }

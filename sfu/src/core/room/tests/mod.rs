@@ -371,7 +371,7 @@ fn muted_voices_are_not_forwarded() {
 }
 
 /// What may happen, at shards by their place in the cluster.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Step {
     Join(usize, u8),
     /// Somebody who is in the room on one shard joins on another, or the same.
