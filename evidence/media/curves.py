@@ -61,6 +61,12 @@ def charts(outcomes: list[dict]) -> list[Chart]:
     ]
 
 
+def round_step(least: float) -> float:
+    """The least of 1, 2, 2.5, 5 times a power of ten that is not below."""
+    power = 10 ** math.floor(math.log10(least))
+    return next(step for factor in (1, 2, 2.5, 5, 10) if (step := factor * power) >= least)
+
+
 def drawn(chart: Chart, left: int) -> str:
     """The chart as SVG, its left edge at `left`; receivers on a logarithmic axis."""
     points = [point for curve in chart.curves for point in curve.points]
@@ -68,7 +74,7 @@ def drawn(chart: Chart, left: int) -> str:
         return ""
     numbers = sorted({n for n, _ in points})
     low, high = math.log(numbers[0]), math.log(numbers[-1])
-    top = max(value for _, value in points) * 1.1
+    top = 4 * round_step(max(value for _, value in points) / 4)
 
     def x(receivers: int) -> float:
         return left + MARGIN + (math.log(receivers) - low) / ((high - low) or 1) * (WIDTH - MARGIN - 12)
