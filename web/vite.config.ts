@@ -35,6 +35,7 @@ export default defineConfig({
     projects: [
       // Without a document: the SDK must not need one.
       { extends: true, test: { name: "sdk", environment: "node", include: ["src/sdk/**/*.test.ts"] } },
+      { extends: true, test: { name: "measures", environment: "node", include: ["e2e/*.test.ts"] } },
       {
         extends: true,
         test: {

@@ -11,6 +11,10 @@ use prometheus::{
 pub struct Metrics {
     /// Packets, bytes and drops, shared with the relay.
     pub packets: PacketMetrics,
+    /// `isthmus_rtp_extra_bytes_total{purpose}`: bytes that clients were sent beside each packet's payload, once: payloads again
+    /// as a `repair`, or again as a `probe` of what the path carries, and `padding` that makes packets equally long. The
+    /// bytes in `isthmus_rtp_bytes_total` do not have them.
+    pub extra_bytes: IntCounterVec,
     /// `isthmus_participants`.
     pub participants: IntGauge,
     /// `isthmus_rooms`.
@@ -38,8 +42,11 @@ impl Metrics {
         let delay = HistogramOpts::new("isthmus_forward_delay_seconds", "Time from socket in to socket out.");
         let seats = Opts::new("isthmus_shard_participants", "Participants connected to this node, by shard.");
         let cpu = Opts::new("isthmus_shard_cpu_seconds_total", "Processor time of the node's shards.");
+        let extra =
+            Opts::new("isthmus_rtp_extra_bytes_total", "Bytes sent to clients beside their packets, by purpose.");
         let metrics = Self {
             packets,
+            extra_bytes: IntCounterVec::new(extra, &["purpose"])?,
             participants: IntGauge::new("isthmus_participants", "Participants connected to this node.")?,
             rooms: IntGauge::new("isthmus_rooms", "Rooms with a participant on this node.")?,
             joins: IntCounter::new("isthmus_joins_total", "Stays that began on this node.")?,
@@ -49,6 +56,7 @@ impl Metrics {
             shard_participants: IntGaugeVec::new(seats, &["shard"])?,
             shard_cpu_seconds: CounterVec::new(cpu, &["shard"])?,
         };
+        registry.register(Box::new(metrics.extra_bytes.clone()))?;
         registry.register(Box::new(metrics.participants.clone()))?;
         registry.register(Box::new(metrics.rooms.clone()))?;
         registry.register(Box::new(metrics.joins.clone()))?;

@@ -1,5 +1,6 @@
 import type { Room, Source } from "@/sdk";
 
+import { longestGaps, type Sample } from "./gap";
 import { eventually, pause } from "./waiting";
 
 /** Runs a function in someone's page, where nothing of the file it stands in is known. */
@@ -188,23 +189,12 @@ export class Participant {
     };
   }
 
-  /** The longest times without a new picture and without sound from now on, by the page's own clock, looked at ten times a second. */
-  longestGap(watchMs: number): Promise<Gap> {
-    return this.evaluate(async (watchFor) => {
+  /** The longest times without a new picture and without sound from now on, looked at ten times a second. */
+  async longestGap(watchMs: number): Promise<Gap> {
+    const seen = await this.evaluate(async (watchFor) => {
       const room = (window as Internals).__isthmus?.room;
-      // oxlint-disable-next-line unicorn/consistent-function-scoping -- it runs in the page
-      const arrived = async () => {
-        const report = await (window as Internals).__isthmus?.room.getStats();
-        const rows = [...(report?.values() ?? [])].filter((row) => row.type === "inbound-rtp");
-        const counts = { picture: 0, sound: 0 };
-        for (const row of rows) {
-          if (row.kind === "video") counts.picture += row.framesDecoded ?? 0;
-          else counts.sound += row.packetsReceived ?? 0;
-        }
-        return counts;
-      };
-      const startedMs = performance.now();
       const timeline: string[] = [];
+      const startedMs = performance.now();
       const note = (what: string) => timeline.push(`${Math.round(performance.now() - startedMs)} ms ${what}`);
       room?.on("connectionStateChanged", ({ phase, pop, signalling, media }) =>
         note(`${phase} ${pop} signalling ${signalling} media ${media}`),
@@ -213,30 +203,28 @@ export class Participant {
         const publications = room.participants.flatMap((participant) => participant.publications);
         note(`slots ${publications.map(({ source, slotState }) => `${source} ${slotState}`).join(", ")}`);
       });
-      let counts = await arrived();
-      const lastNewMs = { picture: startedMs, sound: startedMs };
-      const longestMs = { picture: 0, sound: 0 };
+      const samples: Sample[] = [];
       while (performance.now() - startedMs < watchFor) {
+        const askedMs = performance.now();
+        const report = await room?.getStats();
+        if (performance.now() - askedMs > 250) note(`statistics after ${Math.round(performance.now() - askedMs)} ms`);
+        const rows = [...(report?.values() ?? [])].filter((row) => row.type === "inbound-rtp");
+        samples.push({
+          atMs: rows[0]?.timestamp ?? performance.timeOrigin + performance.now(),
+          streams: rows.map((row) => ({
+            id: row.id,
+            kind: row.kind === "video" ? "picture" : "sound",
+            count: (row.kind === "video" ? row.framesDecoded : row.packetsReceived) ?? 0,
+            spacing: row.totalInterFrameDelay ?? 0,
+            squaredSpacing: row.totalSquaredInterFrameDelay ?? 0,
+          })),
+        });
         await new Promise((resolve) => setTimeout(resolve, 100));
-        const now = await arrived();
-        for (const kind of ["picture", "sound"] as const) {
-          const sinceMs = performance.now() - lastNewMs[kind];
-          longestMs[kind] = Math.max(longestMs[kind], sinceMs);
-          // A new connection counts from zero again: any change is something new.
-          if (now[kind] === counts[kind] || now[kind] === 0) continue;
-          if (sinceMs > 500) note(`${kind} after ${Math.round(sinceMs)} ms`);
-          lastNewMs[kind] = performance.now();
-        }
-        counts = now;
       }
-      const silentMs = performance.now() - Math.min(lastNewMs.picture, lastNewMs.sound);
-      return {
-        gapMs: Math.round(longestMs.picture),
-        soundGapMs: Math.round(longestMs.sound),
-        resumed: silentMs < 1000,
-        timeline: timeline.join("\n"),
-      };
+      return { samples, timeline };
     }, watchMs);
+    const { pictureMs, soundMs, quietMs } = longestGaps(seen.samples);
+    return { gapMs: pictureMs, soundGapMs: soundMs, resumed: quietMs < 1000, timeline: seen.timeline.join("\n") };
   }
 }
 

@@ -59,6 +59,7 @@ What the columns say:
   us/person      the same over the participants, each second
   cores          CPU time over time of the server's process
   extra          packets that the server sent beside those: padding, probes, retransmissions (Isthmus tells what it sends)
+  padding        of the bytes that it sent, the share that makes packets equally long or finds out what a path carries
   KiB each       resident memory added since the start, over participants
   forwarding ms  from socket in to socket out, half of the packets / 99 in 100 (Isthmus's own histogram)
   MOS            mean opinion score of voices by the E-model (ITU-T G.107), 19 in 20 are better; pictures/s: decodable ones, 19

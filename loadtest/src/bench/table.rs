@@ -45,6 +45,8 @@ const LOSSY: [(u32, f64, Option<f64>, Option<f64>); 4] = [
     (10, 3.5, None, Some(MAX_FREEZE_MS)),
     (20, 3.0, None, None),
 ];
+/// Of the bytes sent, at most this share makes packets equally long or finds out what a path carries.
+const MAX_PADDING: f64 = 0.02;
 const MIN_FRAMES: f64 = 24.0;
 const MAX_FREEZE_MS: f64 = 1000.0;
 
@@ -55,6 +57,7 @@ pub(super) mod figure {
     pub(super) const US_PER_PARTICIPANT: &str = "cpu_us_per_participant_second";
     pub(super) const PACKETS: &str = "packets_per_second";
     pub(super) const EXTRA: &str = "extra_packets_share";
+    pub(super) const PADDING: &str = "padding_share";
     pub(super) const KIB: &str = "memory_kib_per_participant";
     pub(super) const GROWTH: &str = "memory_growth_share";
     pub(super) const FORWARD_P50: &str = "forward_delay_p50_ms";
@@ -136,6 +139,7 @@ impl Outcome {
             (figure::US_PER_PARTICIPANT, per_participant(report)),
             (figure::PACKETS, received_per_second.map(rounded)),
             (figure::EXTRA, extra),
+            (figure::PADDING, server.padding_share),
             (figure::KIB, server.memory_kib_per_participant),
             (figure::GROWTH, growth(report)),
             (figure::FORWARD_P50, server.forward_delay_p50_ms),
@@ -352,6 +356,7 @@ impl Goals<'_> {
         let isthmus = |name| self.figure(load, media, Carrier::Isthmus, name);
         goals.push(goal(load, media, "ms of forwarding, half", isthmus(figure::FORWARD_P50), MAX_FORWARD_P50_MS));
         goals.push(goal(load, media, "ms of forwarding, 99 in 100", isthmus(figure::FORWARD_P99), MAX_FORWARD_P99_MS));
+        goals.push(goal(load, media, "share of bytes that are padding", isthmus(figure::PADDING), MAX_PADDING));
     }
 
     fn lossy(&self, load: Load, media: Material, percent: u32, goals: &mut Vec<Goal>) {
@@ -430,7 +435,7 @@ fn suffix(media: Material) -> &'static str {
 /// A column: its heading, and what stands in it.
 type Column = (&'static str, fn(&Goals<'_>, &Outcome) -> Option<String>);
 
-const COLUMNS: [Column; 16] = [
+const COLUMNS: [Column; 17] = [
     ("us/packet", |_, o| number(o, figure::US_PER_PACKET, 2)),
     ("x floor", |goals, o| {
         let floor = goals.floor(o.load, o.media)?;
@@ -440,6 +445,7 @@ const COLUMNS: [Column; 16] = [
     ("us/person", |_, o| number(o, figure::US_PER_PARTICIPANT, 0)),
     ("packets/s", |_, o| number(o, figure::PACKETS, 0)),
     ("extra", |_, o| percent(o, figure::EXTRA)),
+    ("padding", |_, o| percent(o, figure::PADDING)),
     ("KiB each", |_, o| number(o, figure::KIB, 0)),
     ("forwarding ms", |_, o| {
         let (p50, p99) = (o.figures.get(figure::FORWARD_P50)?, o.figures.get(figure::FORWARD_P99)?);
@@ -514,7 +520,7 @@ mod tests {
     fn outcome(carrier: Carrier, us: f64) -> Outcome {
         let mut outcome = Outcome::of_floor(LOAD, Material::Even, carrier, us);
         if carrier == Carrier::Isthmus {
-            outcome.figures.extend([(figure::FORWARD_P50, 0.2), (figure::FORWARD_P99, 2.5)]);
+            outcome.figures.extend([(figure::FORWARD_P50, 0.2), (figure::FORWARD_P99, 2.5), (figure::PADDING, 0.01)]);
         }
         outcome
     }
@@ -536,7 +542,7 @@ mod tests {
             outcome(Carrier::Janus, 13.0),
         ];
         let bench = bench(&carriers);
-        assert_eq!(held(&bench), [true, false, true, false], "1.7, 0.26, 0.2 ms, 2.5 ms");
+        assert_eq!(held(&bench), [true, false, true, false, true], "1.7, 0.26, 0.2 ms, 2.5 ms, 1 %");
         assert!(!bench.is_good() && bench.is_whole());
         let text = bench.to_string();
         assert!(
@@ -554,7 +560,7 @@ mod tests {
         let mut isthmus = outcome(Carrier::Isthmus, 1.0);
         isthmus.failures.push("the load generator did not keep up: it was tired".into());
         let bench = bench(&[outcome(Carrier::FloorGso, 2.0), isthmus]);
-        assert_eq!(held(&bench), [false, false, false], "without Janus nothing is held against it");
+        assert_eq!(held(&bench), [false, false, false, false], "without Janus nothing is held against it");
         assert!(!bench.is_whole());
         let text = bench.to_string();
         assert!(text.contains("does not count: the load generator") && text.contains("not measured"), "{text}");

@@ -152,6 +152,11 @@ impl Camera {
         }
     }
 
+    /// The layers there are; one without a name where there is no simulcast.
+    pub fn rids(&self) -> impl Iterator<Item = Option<&'static str>> {
+        self.layers.iter().map(|layer| layer.rid)
+    }
+
     /// Sends only these layers from now on. One that comes back begins with a keyframe.
     pub fn show_layers(&mut self, rids: &[String]) {
         for layer in &mut self.layers {

@@ -27,6 +27,9 @@ pub struct ServerFigures {
     pub cpu_cores: Option<f64>,
     /// RTP packets sent in each of those seconds.
     pub packets_out_per_second: Option<f64>,
+    /// The share of bytes sent to clients in those seconds that are padding or probes of what a path carries: payloads that
+    /// nobody needs. Isthmus tells it, others do not.
+    pub padding_share: Option<f64>,
     /// How many of those seconds there were.
     pub quiet_seconds: Option<f64>,
     /// Resident memory that was added since the run began, over the participants, when most were there. A node that
@@ -59,6 +62,10 @@ pub struct Reading {
     pub resident_bytes: Option<f64>,
     /// RTP packets sent, to clients and to other nodes.
     pub packets_out: Option<f64>,
+    /// Payload bytes sent to clients.
+    pub bytes_out: Option<f64>,
+    /// Bytes of padding and probes sent to clients.
+    pub padding_bytes: Option<f64>,
     /// How many forwarding delays were at most so long.
     pub forward_delay: Buckets,
 }
@@ -142,6 +149,8 @@ struct Quiet {
     cpu_s: f64,
     packets: f64,
     received: u64,
+    bytes: f64,
+    padding_bytes: f64,
 }
 
 impl ServerMeter {
@@ -165,6 +174,11 @@ impl ServerMeter {
             self.quiet.cpu_s += cpu_s;
             self.quiet.received += clients.received.saturating_sub(then.received);
             self.forward_delay.add(&reading.forward_delay.since(&earlier.forward_delay));
+            let bytes = grown(reading.bytes_out, earlier.bytes_out);
+            if let Some((bytes, padding)) = bytes.zip(grown(reading.padding_bytes, earlier.padding_bytes)) {
+                self.quiet.bytes += bytes;
+                self.quiet.padding_bytes += padding;
+            }
             if let Some(packets) = grown(reading.packets_out, earlier.packets_out) {
                 self.quiet_with_packets.span_s += span_s;
                 self.quiet_with_packets.cpu_s += cpu_s;
@@ -183,6 +197,8 @@ impl ServerMeter {
             cpu_us_per_received_packet: over(quiet.cpu_s * 1e6, quiet.received as f64),
             cpu_cores: over(quiet.cpu_s, quiet.span_s),
             packets_out_per_second: over(sending.packets, sending.span_s),
+            padding_share: (quiet.bytes > 0.0)
+                .then(|| precise(quiet.padding_bytes / (quiet.bytes + quiet.padding_bytes))),
             quiet_seconds: (quiet.span_s > 0.0).then(|| rounded(quiet.span_s)),
             memory_kib_per_participant: self.at_most.and_then(|(most, added)| over(added / 1024.0, most as f64)),
             memory_mib: self.most_resident.map(|bytes| rounded(bytes / 1024.0 / 1024.0)),
@@ -240,6 +256,9 @@ impl Probe {
             let text = answer.text().await.with_context(|| format!("cannot read {page}"))?;
             let add = |sum: &mut Option<f64>, name, label| *sum = plus(*sum, sum_of(&text, name, label));
             add(&mut reading.packets_out, "isthmus_rtp_packets_total", Some(r#"direction="out""#));
+            add(&mut reading.bytes_out, "isthmus_rtp_bytes_total", Some(r#"direction="out",hop="client""#));
+            add(&mut reading.padding_bytes, "isthmus_rtp_extra_bytes_total", Some(r#"purpose="padding""#));
+            add(&mut reading.padding_bytes, "isthmus_rtp_extra_bytes_total", Some(r#"purpose="probe""#));
             add(&mut reading.cpu_s, "process_cpu_seconds_total", None);
             add(&mut reading.resident_bytes, "process_resident_memory_bytes", None);
             reading.forward_delay.add(&Buckets::read(&text, "isthmus_forward_delay_seconds"));
@@ -316,6 +335,8 @@ mod tests {
         let reading = |cpu_s, packets, kib: f64| Reading {
             cpu_s: Some(cpu_s),
             packets_out: Some(packets),
+            bytes_out: Some(packets * 990.0),
+            padding_bytes: Some(packets * 10.0),
             resident_bytes: Some(kib * 1024.0),
             forward_delay: Buckets::default(),
         };
@@ -331,6 +352,7 @@ mod tests {
         let figures = meter.figures();
         assert_eq!((figures.cpu_us_per_packet, figures.packets_out_per_second), (Some(5.0), Some(20_000.0)));
         assert_eq!(figures.cpu_us_per_received_packet, Some(10.0));
+        assert_eq!(figures.padding_share, Some(0.01));
         assert_eq!((figures.quiet_seconds, figures.cpu_cores), (Some(2.0), Some(0.1)));
         assert_eq!((figures.memory_kib_per_participant, figures.memory_mib), (Some(250.0), Some(3.42)));
     }

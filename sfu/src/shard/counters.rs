@@ -5,7 +5,10 @@ use std::time::Duration;
 use isthmus_protocol::signal::LeaveReason;
 use rustc_hash::FxHashMap;
 
-use crate::{core::room::Unwanted, metrics::Metrics};
+use crate::{
+    core::{egress::outlet::Extra, room::Unwanted},
+    metrics::Metrics,
+};
 
 pub(super) struct Counters {
     metrics: Metrics,
@@ -16,6 +19,7 @@ pub(super) struct Counters {
     /// From and to other shards of the node.
     relayed_in: Flow,
     relayed_out: Flow,
+    extra: Extra,
     drops: FxHashMap<&'static str, u64>,
     size: (i64, i64),
 }
@@ -42,6 +46,7 @@ impl Counters {
             sent: Flow::default(),
             relayed_in: Flow::default(),
             relayed_out: Flow::default(),
+            extra: Extra::default(),
             drops: FxHashMap::default(),
             size: (0, 0),
         }
@@ -55,6 +60,13 @@ impl Counters {
     /// One went to a client.
     pub(super) fn sent(&mut self, bytes: usize) {
         self.sent.add(bytes);
+    }
+
+    /// So many bytes went to a client beside its packets.
+    pub(super) fn sent_besides(&mut self, Extra { repair, probe, padding }: Extra) {
+        self.extra.repair += repair;
+        self.extra.probe += probe;
+        self.extra.padding += padding;
     }
 
     /// One came from another shard.
@@ -133,6 +145,10 @@ impl Counters {
                 packets.bytes.with_label_values(&[direction, hop]).inc_by(flow.bytes);
                 *flow = Flow::default();
             }
+        }
+        let Extra { repair, probe, padding } = std::mem::take(&mut self.extra);
+        for (purpose, bytes) in [("repair", repair), ("probe", probe), ("padding", padding)] {
+            self.metrics.extra_bytes.with_label_values(&[purpose]).inc_by(bytes);
         }
         for (reason, count) in self.drops.drain() {
             packets.drops.with_label_values(&[reason]).inc_by(count);

@@ -380,6 +380,7 @@ impl Engine {
         let Dropped { full, late } = outlet.take_dropped();
         counters.dropped_many("egress_full", full);
         counters.dropped_many("egress_late", late);
+        counters.sent_besides(outlet.take_extra());
         for mid in outlet.take_stalled() {
             self.in_room_of(key, |room| room.keyframe_wanted(key, mid, now));
         }

@@ -7,7 +7,7 @@ use str0m::{media::Mid, net::Protocol};
 use crate::core::{
     egress::{
         keys::Role,
-        outlet::{Dropped, ExtensionIds, Heard, Line, Outlet, Packet, Unsent},
+        outlet::{Dropped, ExtensionIds, Extra, Heard, Line, Outlet, Packet, Unsent},
         reports::Concerns,
         tap::Tap,
     },
@@ -121,6 +121,10 @@ impl ClientOutlet {
 
     pub(super) fn take_dropped(&mut self) -> Dropped {
         self.outlet.as_mut().map(Outlet::take_dropped).unwrap_or_default()
+    }
+
+    pub(super) fn take_extra(&mut self) -> Extra {
+        self.outlet.as_mut().map(Outlet::take_extra).unwrap_or_default()
     }
 
     /// See [`Outlet::take_stalled`].

@@ -1,7 +1,11 @@
 //! The media of one client: what it publishes and receives, its transport, and what it measures. The same whatever kind of
 //! server it talks to.
 
-use std::{collections::VecDeque, net::SocketAddr, time::Instant};
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use str0m::{
     Candidate, Event, IceConnectionState, Input, Rtc,
@@ -12,7 +16,7 @@ use str0m::{
     rtp::{ExtensionValues, RtpPacket, RtpWrite},
 };
 
-use super::{ClientConfig, ClientError, Output, PhaseTimes, Traffic, negotiation};
+use super::{ClientConfig, ClientError, Output, PhaseTimes, Traffic, negotiation, replays::Replays};
 use crate::client::{
     measure::{ReceivedPacket, SlotMeter},
     media::Library,
@@ -23,6 +27,11 @@ use crate::client::{
 
 /// The most errors that a report keeps.
 const MAX_ERRORS: usize = 20;
+
+/// How much of each layer can be repaired. However much the server asks for: browsers know no share of repairs that is too much,
+/// and one of str0m's would silence them where one packet in ten is lost.
+const MAX_REPAIRABLE: usize = 1_024;
+const REPAIRABLE_FOR: Duration = Duration::from_secs(3);
 
 /// The media of one client.
 pub(in crate::client) struct Media {
@@ -47,6 +56,7 @@ pub(in crate::client) struct Media {
     /// The payload type of voices with redundancy, and what makes those of the microphone.
     redundant_pt: Option<Pt>,
     redundancy: Option<Redundancy>,
+    replays: Replays,
     sent: SentReport,
 }
 
@@ -88,6 +98,7 @@ impl Media {
             microphone: None,
             redundant_pt: None,
             redundancy: None,
+            replays: Replays::default(),
             sent: SentReport::default(),
         })
     }
@@ -125,6 +136,9 @@ impl Media {
         destination: SocketAddr,
         bytes: &[u8],
     ) -> Result<(), ClientError> {
+        if self.replays.is_one(bytes) {
+            return Ok(());
+        }
         // What is neither STUN nor DTLS nor RTP is not for us (RFC 7983 section 7).
         let Ok(receive) = Receive::new(proto, source, destination, bytes) else { return Ok(()) };
         Ok(self.rtc.handle_input(Input::Receive(now, receive))?)
@@ -247,6 +261,11 @@ impl Media {
         if let Some((mid, pt)) = self.agreed(self.camera_mid, Codec::Vp8) {
             let source = Camera::new(&self.library, self.config.material, self.config.simulcast, now)
                 .stamping(self.config.stamps);
+            for rid in source.rids() {
+                if let Some(stream) = self.rtc.direct_api().stream_tx_by_mid(mid, rid.map(Into::into)) {
+                    stream.set_rtx_cache(MAX_REPAIRABLE, REPAIRABLE_FOR, None);
+                }
+            }
             self.camera = Some(Sender { source, mid, pt });
         }
         // Agreed on: the engine forgets the payload type where the other side does not take it.

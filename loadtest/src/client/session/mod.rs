@@ -9,6 +9,7 @@
 mod media;
 mod negotiation;
 mod phases;
+mod replays;
 
 use std::{net::SocketAddr, ops::Add, time::Instant};
 

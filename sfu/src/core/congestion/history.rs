@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::probe::Part;
 
-/// The most packets remembered: at 16 bytes each, 64 KiB where so many are sent within [`KEPT_US`].
+/// The most packets remembered: at 24 bytes each, 96 KiB where so many are sent within [`KEPT_US`].
 pub(super) const MOST_PACKETS: usize = 4_096;
 /// How long a packet is remembered: feedback that takes longer says nothing about now.
 const KEPT_US: i64 = 3_000_000;
@@ -18,6 +18,10 @@ const REORDERING_US: i64 = 40_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TransportSequence(pub u16);
 
+/// What the caller knows a packet by; nothing here depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Label(pub u32);
+
 /// A packet as it was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sent {
@@ -26,6 +30,7 @@ pub(super) struct Sent {
     pub(super) bytes: u16,
     /// Whether it was part of a probe, or had to do with one.
     pub(super) part: Part,
+    pub(super) label: Label,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +125,7 @@ mod tests {
     use super::*;
 
     fn packet(at_us: i64) -> Sent {
-        Sent { at_us, bytes: 1_200, part: Part::None }
+        Sent { at_us, bytes: 1_200, part: Part::None, label: Label(0) }
     }
 
     fn settled(history: &mut History) -> Vec<(i64, bool)> {

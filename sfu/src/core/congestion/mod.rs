@@ -33,7 +33,7 @@
 //! (`arrived_us`).
 //!
 //! Cost: constant per packet sent, amortised constant per packet reported; no allocation once the history has reached
-//! its size. Memory: 2 KiB, and 16 to 32 bytes for each packet of the last three seconds, at most 64 KiB.
+//! its size. Memory: 2 KiB, and 24 to 48 bytes for each packet of the last three seconds, at most 96 KiB.
 
 mod acked;
 mod arrival;
@@ -65,7 +65,7 @@ use self::{
     trend::{Trend, Usage},
 };
 
-pub use self::history::TransportSequence;
+pub use self::history::{Label, TransportSequence};
 
 /// Growing delay is no overuse before packets wait this long, in milliseconds: there is no queue to speak of.
 const LEAST_WAIT_MS: f64 = 10.0;
@@ -154,6 +154,7 @@ pub struct Controller {
     prober: Prober,
     pacer: Pacer,
     rtt_us: Option<f64>,
+    least_rtt_us: Option<i64>,
     /// Mean deviation of delay from one group of packets to the next.
     jitter_us: f64,
     /// When a picture waited last.
@@ -181,6 +182,7 @@ impl Controller {
             prober: Prober::new(0),
             pacer: Pacer::new(0),
             rtt_us: None,
+            least_rtt_us: None,
             jitter_us: 0.0,
             picture_us: None,
             was_overused: false,
@@ -198,6 +200,11 @@ impl Controller {
     /// The share of packets that the path loses however little is sent.
     pub fn inherent_loss(&self) -> f64 {
         self.loss.inherent()
+    }
+
+    /// The shortest time from sending a packet to hearing that it has come.
+    pub fn least_rtt(&self) -> Option<Duration> {
+        self.least_rtt_us.map(|us| Duration::from_micros(us as u64))
     }
 
     /// What could be used, and what it takes to send the next picture that is paused (0: none is), in kbit/s without
@@ -235,18 +242,19 @@ impl Controller {
         }
     }
 
-    /// A packet of `bytes` goes out at `now`; the number it carries.
-    pub fn sent(&mut self, bytes: usize, now: Instant) -> TransportSequence {
+    /// The packet `label` of `bytes` goes out at `now`; the number it carries.
+    pub fn sent(&mut self, label: Label, bytes: usize, now: Instant) -> TransportSequence {
         let now_us = self.us(now);
         let bytes = u16::try_from(bytes).unwrap_or(u16::MAX);
         self.unanswered_us.get_or_insert(now_us);
         self.pacer.sent(bytes.into(), now_us);
         let part = self.prober.sent(bytes.into(), now_us);
-        self.history.sent(Sent { at_us: now_us, bytes, part })
+        self.history.sent(Sent { at_us: now_us, bytes, part, label })
     }
 
-    /// Feedback came in at `now`.
-    pub fn feedback(&mut self, feedback: &Feedback<'_>, now: Instant) {
+    /// Feedback came in at `now`. `lost` is called once with each packet that has not come though others have that were sent
+    /// later; of packets on which the feedback was lost nothing is known.
+    pub fn feedback(&mut self, feedback: &Feedback<'_>, now: Instant, lost: impl FnMut(Label)) {
         let now_us = self.us(now);
         let reference_us = self.clock.reference_us(feedback);
         let mut has_news = false;
@@ -263,7 +271,7 @@ impl Controller {
         self.unanswered_us = None;
         self.queue.feedback_ends(now_us);
         self.measure_rtt(now_us);
-        self.judge_loss(now_us);
+        self.judge_loss(now_us, lost);
         self.conclude_probe(now_us);
         self.steer(now_us);
         self.follow(now_us);
@@ -320,13 +328,18 @@ impl Controller {
     /// From the latest packet that arrived: the time that the receiver held its report back for is part of it.
     fn measure_rtt(&mut self, now_us: i64) {
         let Some(newest_us) = self.history.newest_arrived_us() else { return };
-        let latest = (now_us - newest_us) as f64;
+        let latest_us = now_us - newest_us;
+        let latest = latest_us as f64;
         self.rtt_us = Some(self.rtt_us.map_or(latest, |rtt| rtt + (latest - rtt) * RTT_SMOOTHING));
+        self.least_rtt_us = Some(self.least_rtt_us.map_or(latest_us, |least| least.min(latest_us)));
     }
 
-    fn judge_loss(&mut self, now_us: i64) {
+    fn judge_loss(&mut self, now_us: i64, mut lost: impl FnMut(Label)) {
         let before_kbps = self.estimate();
         while let Some((sent, is_lost)) = self.history.settle() {
+            if is_lost {
+                lost(sent.label);
+            }
             if sent.part == Part::None {
                 self.loss.settled(sent.at_us, sent.bytes, is_lost);
             }

@@ -40,8 +40,11 @@ const FOUND: f64 = 1.1;
 const BESIDE_US: i64 = 300_000;
 /// Feedback on a cluster that takes longer is not waited for.
 const PATIENCE_US: i64 = 1_500_000;
-/// After the first probe, and the first for more than was wanted before: it is not trusted alone if it was in vain, for a
-/// receiver that is busy with its beginning reads packets late, which looks like a path that is full.
+/// A cluster that waited once, all of it together, met with a receiver that was busy and read it late, or with a radio
+/// link that takes turns: that says nothing of what the path carries, and it is tried again after so long. If that comes
+/// to nothing as well, as after any other that was in vain.
+const HELD_UP_AGAIN_US: i64 = 200_000;
+/// After the first probe, and the first for more than was wanted before: it is not trusted alone if it was in vain.
 const SECOND_LOOK_US: i64 = 1_000_000;
 /// Between probes after that; doubles with each one in vain. Even at the longest, a path that opens is found within it; sooner
 /// where a picture is paused.
@@ -75,10 +78,12 @@ pub(super) enum Part {
 /// What came of a probe.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Outcome {
-    /// What the path carries at least, in kbit/s; none if too little came back to tell.
+    /// What the path carries at least, in kbit/s; none if too little came back to tell, or it was held up.
     pub(super) carries_kbps: Option<f64>,
     /// The path did not carry the whole rate of the probe.
     pub(super) was_filled: bool,
+    /// It was spread out, but by one pause.
+    pub(super) was_held_up: bool,
     /// The rate it was sent at, in kbit/s.
     pub(super) sent_kbps: f64,
     pub(super) packets: u32,
@@ -108,6 +113,8 @@ struct Cluster {
     arrived_packets: u32,
     /// Of those that arrived, the one sent first and the one sent last.
     ends: Option<(Arrival, Arrival)>,
+    /// By how much one arrived later behind the one before than it was sent behind it, at most.
+    longest_pause_us: i64,
 }
 
 impl Cluster {
@@ -129,12 +136,24 @@ impl Cluster {
         let arrived_share = f64::from(self.arrived_packets) / f64::from(self.sent_packets) / (1.0 - inherent_loss);
         // Each packet took its place in time before itself, so the last one's bytes do not count.
         let sent_kbps = kbps(self.sent_bytes - self.last_sent.1, self.last_sent.0 - self.began_us);
-        let unclear =
-            Outcome { carries_kbps: None, was_filled: false, sent_kbps, packets: self.sent_packets, lost: missing };
+        let unclear = Outcome {
+            carries_kbps: None,
+            was_filled: false,
+            was_held_up: false,
+            sent_kbps,
+            packets: self.sent_packets,
+            lost: missing,
+        };
         let Some((first, last)) = self.ends.filter(|_| arrived_share >= LEAST_ARRIVED) else { return unclear };
         // The same two packets before and behind the path: what was lost between them at random does not matter.
         let [sent_us, arrived_us] = [last.sent_us - first.sent_us, last.arrived_us - first.arrived_us];
-        let spread = (sent_us.max(1) as f64 / (arrived_us - self.slack_us).max(1) as f64).min(1.0);
+        let spread = |by_us: i64| (sent_us.max(1) as f64 / (by_us - self.slack_us).max(1) as f64).min(1.0);
+        // A path that is full makes each packet late a little.
+        let without_pause = spread(arrived_us - self.longest_pause_us);
+        if spread(arrived_us) < AS_SENT && without_pause >= AS_SENT && arrived_share >= WHOLE {
+            return Outcome { was_held_up: true, ..unclear };
+        }
+        let spread = spread(arrived_us);
         let through = if arrived_share < WHOLE { spread * arrived_share } else { spread };
         let was_filled = through < AS_SENT;
         let share = if was_filled { through * OF_FULL } else { through };
@@ -167,6 +186,7 @@ pub(super) struct Prober {
     /// When one found something, and how much, in kbit/s.
     found: Option<(i64, f64)>,
     was_filled: bool,
+    was_held_up: bool,
     /// The last probe got through, or more is desired than at that time.
     expects_more: bool,
 }
@@ -183,6 +203,7 @@ impl Prober {
             concluded_us: None,
             found: None,
             was_filled: false,
+            was_held_up: false,
             expects_more: false,
         }
     }
@@ -231,6 +252,7 @@ impl Prober {
             last_sent: (now_us, 0),
             arrived_packets: 0,
             ends: None,
+            longest_pause_us: 0,
         });
     }
 
@@ -277,6 +299,8 @@ impl Prober {
         if packet.sent_us < first.sent_us {
             *first = packet;
         } else if packet.sent_us >= last.sent_us {
+            let pause_us = (packet.arrived_us - last.arrived_us) - (packet.sent_us - last.sent_us);
+            cluster.longest_pause_us = cluster.longest_pause_us.max(pause_us);
             *last = packet;
         }
     }
@@ -294,6 +318,7 @@ impl Prober {
         outcome.carries_kbps = outcome.carries_kbps.filter(|_| all_told);
         self.phase = Phase::Resting;
         (self.concluded_us, self.was_filled) = (Some(now_us), outcome.was_filled);
+        let was_held_up_before = std::mem::replace(&mut self.was_held_up, outcome.was_held_up);
         let found_kbps = outcome.carries_kbps.filter(|kbps| *kbps > view.estimate_kbps * FOUND && !outcome.was_filled);
         if let Some(kbps) = found_kbps {
             (self.found, self.expects_more) = (Some((now_us, kbps)), true);
@@ -302,6 +327,8 @@ impl Prober {
         } else if outcome.lost == outcome.packets {
             // Nothing is known of any of it: rather its feedback was lost than all of it.
             self.not_before_us = now_us + LEAST_INTERVAL_US;
+        } else if outcome.was_held_up && !was_held_up_before {
+            (self.not_before_us, self.expects_more) = (now_us + HELD_UP_AGAIN_US, true);
         } else {
             self.not_before_us = now_us + self.interval_us;
             self.interval_us = (self.interval_us * 2).clamp(FIRST_INTERVAL_US, self.longest_interval_us());
@@ -366,6 +393,32 @@ mod tests {
         assert!(now_us < 1_000_000);
         prober.begin_if_due(estimate, 0.0, now_us + 10_000_000);
         assert!(prober.due().is_none(), "what is desired is known");
+    }
+
+    #[test]
+    fn a_receiver_that_reads_late_is_no_narrow_path_and_is_tried_again_at_once() {
+        let mut prober = Prober::new(0);
+        prober.needs(2_000, 0);
+        let mut begun = Vec::new();
+        for now_us in (0..3_000_000).step_by(10_000) {
+            prober.begin_if_due(300.0, 0.0, now_us);
+            let mut arrivals = Vec::new();
+            while let Some((due_us, bytes)) = prober.due() {
+                let Part::Of(id) = prober.sent(bytes, due_us) else { panic!("part of the cluster") };
+                arrivals.push((id, Arrival { sent_us: due_us, arrived_us: due_us + 50_000 }));
+            }
+            let Some((_, last)) = arrivals.last().copied() else { continue };
+            begun.push(now_us);
+            // Read from the third on when all have come.
+            for (index, (id, arrival)) in arrivals.into_iter().enumerate() {
+                let read_us = if index < 2 { arrival.arrived_us } else { last.arrived_us + 60_000 };
+                prober.arrived(id, Arrival { arrived_us: read_us, ..arrival });
+            }
+            let view = View { estimate_kbps: 300.0, inherent_loss: 0.0, newest_arrived_us: Some(last.sent_us + 1) };
+            let outcome = prober.conclude(view, now_us).expect("all told");
+            assert!(outcome.was_held_up && outcome.carries_kbps.is_none(), "{outcome:?}");
+        }
+        assert_eq!(begun, [0, HELD_UP_AGAIN_US, HELD_UP_AGAIN_US + SECOND_LOOK_US], "no more often than that");
     }
 
     #[test]

@@ -508,7 +508,7 @@ proptest! {
             for _ in 0..packets {
                 let waiting = Waiting { audio: false, video: true };
                 if !matches!(controller.next(waiting, now), Next::Wait { .. }) {
-                    controller.sent(1_200, now);
+                    controller.sent(Label(0), 1_200, now);
                 }
             }
             let mut rtcp = vec![0x8f, 205, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2];
@@ -521,7 +521,7 @@ proptest! {
             let words = (rtcp.len() / 4 - 1) as u16;
             rtcp[2..4].copy_from_slice(&words.to_be_bytes());
             for message in feedback::in_compound(&rtcp) {
-                controller.feedback(&message, now);
+                controller.feedback(&message, now, |_| {});
             }
             controller.tick(now);
             let estimate = controller.estimate_kbps();

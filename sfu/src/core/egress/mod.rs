@@ -12,6 +12,7 @@
 //! | [`header`]        | RTP headers as they are written                                  |
 //! | [`seal`]          | sealing RTP and RTCP in place                                    |
 //! | [`sender_report`] | which timestamp was captured when                                |
+//! | `repair`          | what was sent lately, and when it is sent again                  |
 //! | [`open`]          | opening RTCP                                                     |
 //! | [`reports`]       | what a client says of what it is sent                            |
 
@@ -20,6 +21,7 @@ pub mod keys;
 pub mod numbers;
 pub mod open;
 pub mod outlet;
+mod repair;
 pub mod reports;
 pub mod seal;
 pub mod sender_report;

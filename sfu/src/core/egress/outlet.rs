@@ -19,12 +19,13 @@ use super::{
     keys::MasterKey,
     numbers::{PacketNumber, StreamNumbers, Streams},
     open::Opener,
+    repair::{Path, Repairs},
     reports::{self, Concerns, Reception, Report},
     seal::{Sealer, Unsealed},
     sender_report::{self, NtpTime, Sent},
 };
 use crate::core::{
-    congestion::{Controller, Limits, Next, Waiting as Waits, feedback::Feedback},
+    congestion::{Controller, Label, Limits, Next, Waiting as Waits, feedback::Feedback},
     rewrite::{Numbers, write_picture},
 };
 
@@ -39,15 +40,9 @@ const PICTURE_PATIENCE: Duration = Duration::from_millis(2_500);
 /// What a path is taken to carry before anything is known, in kbit/s: what is chosen for a newcomer is not chosen for less, and
 /// would wait too long for the first probes.
 const INITIAL_KBPS: u32 = 1_000;
-/// How long repairs wait at most, and how old a packet may be that is repaired: the picture that it belongs to has passed.
+/// How long repairs wait at most: the picture that they belong to has passed.
 const REPAIR_PATIENCE: Duration = Duration::from_millis(500);
-const REPAIRED_FOR: Duration = Duration::from_secs(1);
-/// How many packets of a picture stream are kept for repair: 1.7 s of the largest layer.
-const MAX_KEPT: usize = 256;
-/// A packet is not repaired again for this long: the client asks until it has come.
-const REPAIR_PAUSE: Duration = Duration::from_millis(30);
-/// From this share of loss on, at any rate, a repair goes out twice at once: on a path that loses one packet in ten each way, one
-/// request in five is in vain otherwise, and the picture stands still for another round trip.
+/// From this share of loss on, at any rate, a path loses much.
 const LOSSY: f64 = 0.03;
 /// How often the client is told when what was captured.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -157,19 +152,26 @@ struct Stream {
     is_due: bool,
     /// Whether the client has spoken of it, so that it knows the m-line.
     is_known: bool,
-    kept: VecDeque<Kept>,
+    repairs: Repairs,
 }
 
-struct Kept {
-    sent_at: Instant,
+/// What the controller knows packets by: the m-line, and the number of the packet or of the one that it repairs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Name {
+    stream: usize,
     sequence: u16,
-    packet: Packet,
-    repaired: Option<Instant>,
 }
 
-impl Kept {
-    fn is_repairable(&self) -> bool {
-        self.packet.types.repair.is_some()
+impl Name {
+    /// Of padding, which nobody misses.
+    const NONE: Label = Label(u32::MAX);
+
+    fn label(self) -> Label {
+        Label((self.stream as u32) << 16 | u32::from(self.sequence))
+    }
+
+    fn of(label: Label) -> Option<Self> {
+        (label != Self::NONE).then_some(Self { stream: (label.0 >> 16) as usize, sequence: label.0 as u16 })
     }
 }
 
@@ -187,8 +189,28 @@ struct Waiting {
     stream: usize,
     number: PacketNumber,
     packet: Packet,
-    /// The number of the packet that this one repairs.
-    repairs: Option<u16>,
+    purpose: Purpose,
+}
+
+/// Why a packet is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// It is new.
+    First,
+    /// It stands in for the packet of this number.
+    Repair(u16),
+    /// It finds out what the path carries, and is the packet of this number once more.
+    Padding(u16),
+}
+
+impl Purpose {
+    /// The number of the packet that is sent once more.
+    fn repeats(self) -> Option<u16> {
+        match self {
+            Self::First => None,
+            Self::Repair(sequence) | Self::Padding(sequence) => Some(sequence),
+        }
+    }
 }
 
 /// See the [module](self).
@@ -209,10 +231,13 @@ pub struct Outlet {
     /// not hold up the smaller one that came after it.
     repairs: VecDeque<Waiting>,
     is_picture_next: bool,
+    /// What the last report says is lost; empty between reports.
+    lost: Vec<Name>,
     run: Run,
     wake_at: Option<Instant>,
     next_report: Option<Instant>,
     dropped: Dropped,
+    extra: Extra,
     /// Where pictures have waited for too long.
     stalled: Vec<Mid>,
 }
@@ -224,6 +249,17 @@ pub struct Dropped {
     pub full: u64,
     /// They have waited for too long.
     pub late: u64,
+}
+
+/// Bytes that were sent beside each packet's own payload, once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Extra {
+    /// Payloads once more, since they were lost.
+    pub repair: u64,
+    /// Payloads once more, to find out what the path carries.
+    pub probe: u64,
+    /// What makes packets equally long.
+    pub padding: u64,
 }
 
 impl Outlet {
@@ -245,10 +281,12 @@ impl Outlet {
             pictures: VecDeque::new(),
             repairs: VecDeque::new(),
             is_picture_next: false,
+            lost: Vec::new(),
             run: Run::default(),
             wake_at: None,
             next_report: None,
             dropped: Dropped::default(),
+            extra: Extra::default(),
             stalled: Vec::new(),
         })
     }
@@ -277,7 +315,7 @@ impl Outlet {
             last: None,
             is_due: false,
             is_known: false,
-            kept: VecDeque::new(),
+            repairs: Repairs::default(),
         });
         true
     }
@@ -289,15 +327,15 @@ impl Outlet {
     pub fn send(&mut self, mid: Mid, packet: Packet, now: Instant) -> Result<(), Unsent> {
         let index = *self.by_mid.get(&mid).ok_or(Unsent::UnknownLine)?;
         let number = self.streams[index].numbers.take(packet.numbers.sequence).ok_or(Unsent::NumberUsed)?;
-        self.wait(Waiting { since: now, stream: index, number, packet, repairs: None });
+        self.wait(Waiting { since: now, stream: index, number, packet, purpose: Purpose::First });
         Ok(())
     }
 
     fn wait(&mut self, waiting: Waiting) {
-        let queue = match &waiting {
-            Waiting { repairs: Some(_), .. } => &mut self.repairs,
-            Waiting { packet, .. } if packet.codec.is_audio() => &mut self.voices,
-            Waiting { .. } => &mut self.pictures,
+        let queue = match waiting.purpose {
+            Purpose::First if waiting.packet.codec.is_audio() => &mut self.voices,
+            Purpose::First => &mut self.pictures,
+            Purpose::Repair(_) | Purpose::Padding(_) => &mut self.repairs,
         };
         if queue.len() >= MAX_WAITING {
             queue.pop_front();
@@ -365,6 +403,11 @@ impl Outlet {
         std::mem::take(&mut self.dropped)
     }
 
+    /// What was sent besides since this was last asked.
+    pub fn take_extra(&mut self) -> Extra {
+        std::mem::take(&mut self.extra)
+    }
+
     /// The m-lines whose pictures have waited for too long and were dropped since this was last asked: each goes on with a
     /// keyframe.
     pub fn take_stalled(&mut self) -> Vec<Mid> {
@@ -410,14 +453,11 @@ impl Outlet {
 
     /// What to send to find out what the path carries: the newest packet once more, as a repair. None before there is one.
     fn padding(&mut self, now: Instant) -> Option<Waiting> {
-        let is_usable =
-            |stream: &Stream| stream.repair.is_some() && stream.kept.back().is_some_and(Kept::is_repairable);
-        let index = self.streams.iter().position(is_usable)?;
-        let Stream { repair, kept, .. } = &mut self.streams[index];
-        let (numbers, newest) = (repair.as_mut()?, kept.back()?);
-        let number = numbers.take_next()?;
-        let packet = newest.packet.clone();
-        Some(Waiting { since: now, stream: index, number, packet, repairs: Some(newest.sequence) })
+        self.streams.iter_mut().enumerate().find_map(|(index, stream)| {
+            let (sequence, newest) = stream.repairs.newest().filter(|(_, packet)| packet.types.repair.is_some())?;
+            let (packet, number) = (newest.clone(), stream.repair.as_mut()?.take_next()?);
+            Some(Waiting { since: now, stream: index, number, packet, purpose: Purpose::Padding(sequence) })
+        })
     }
 
     /// Writes one packet, with a payload of `length` bytes if that takes one byte of padding.
@@ -431,14 +471,20 @@ impl Outlet {
     ) {
         let is_padded = payload_bytes(&waiting) + 1 == length;
         let bytes = payload_bytes(&waiting) + usize::from(is_padded) + OVERHEAD_BYTES;
-        let Waiting { stream, number, packet, repairs, .. } = waiting;
+        let Waiting { stream, number, packet, purpose, .. } = waiting;
+        let sequence = number.sequence();
+        let label = match purpose {
+            Purpose::First => Name { stream, sequence }.label(),
+            Purpose::Repair(sequence) => Name { stream, sequence }.label(),
+            Purpose::Padding(_) => Name::NONE,
+        };
         let is_reported = self.streams[stream].ids.transport.is_some();
         let controller = self.controller.as_mut().filter(|_| is_reported);
-        let transport = controller.map(|controller| controller.sent(bytes, now).0);
+        let transport = controller.map(|controller| controller.sent(label, bytes, now).0);
         let start = out.len();
-        let form = Form { is_repair: repairs.is_some(), is_padded, transport };
+        let form = Form { is_repair: purpose != Purpose::First, is_padded, transport };
         let header_bytes = self.write_header(stream, &number, &packet, form, out);
-        if let Some(sequence) = repairs {
+        if let Some(sequence) = purpose.repeats() {
             // RFC 4588 section 4: the number of the packet that is repaired, and then that packet.
             out.extend_from_slice(&sequence.to_be_bytes());
         }
@@ -450,15 +496,20 @@ impl Outlet {
         if is_padded {
             out.push(1);
         }
-        let sequence = number.sequence();
         if self.sealer.seal_rtp(number, out, start, header_bytes).is_err() {
             out.truncate(start);
             self.dropped.full += 1;
             return;
         }
         written(out.len() - start);
-        if repairs.is_none() {
-            self.streams[stream].was_sent(sequence, packet, now);
+        let payload = packet.payload.len() as u64;
+        match purpose {
+            Purpose::First => {
+                self.extra.padding += u64::from(is_padded);
+                self.streams[stream].was_sent(sequence, packet, now);
+            }
+            Purpose::Repair(_) => self.extra.repair += payload,
+            Purpose::Padding(_) => self.extra.probe += payload,
         }
     }
 
@@ -498,8 +549,10 @@ impl Outlet {
         let packet = self.opener.open_rtcp(datagram)?;
         let concerns = reports::read(packet, |report| match report {
             Report::Missing { ssrc, packets } => {
-                for sequence in packets.iter() {
-                    self.repair(ssrc, sequence, now);
+                if let Some(stream) = self.by_ssrc.get(&ssrc).copied() {
+                    for sequence in packets.iter() {
+                        self.repair(Name { stream, sequence }, Repairs::asked, now);
+                    }
                 }
             }
             Report::KeyframeWanted { ssrc } => {
@@ -514,32 +567,38 @@ impl Outlet {
                     heard(Heard::Received { mid: stream.mid, reception });
                 }
             }
-            Report::Arrivals(packet) => {
-                if let (Some(controller), Some(feedback)) = (&mut self.controller, Feedback::parse(packet)) {
-                    controller.feedback(&feedback, now);
-                }
-            }
+            Report::Arrivals(packet) => self.arrivals(packet, now),
             Report::Estimate { bps } => heard(Heard::Estimate { bps }),
         });
         Some(concerns)
     }
 
-    fn repair(&mut self, ssrc: u32, sequence: u16, now: Instant) {
-        let Some(index) = self.by_ssrc.get(&ssrc).copied() else { return };
-        let Some(kept) = self.streams[index].kept.iter_mut().rev().find(|kept| kept.sequence == sequence) else {
-            return;
-        };
-        let is_too_soon = kept.repaired.is_some_and(|at| now.saturating_duration_since(at) < REPAIR_PAUSE);
-        let is_too_late = now.saturating_duration_since(kept.sent_at) > REPAIRED_FOR;
-        if is_too_soon || is_too_late || !kept.is_repairable() {
-            return;
+    fn arrivals(&mut self, packet: &[u8], now: Instant) {
+        let (Some(controller), Some(feedback)) = (&mut self.controller, Feedback::parse(packet)) else { return };
+        let mut lost = std::mem::take(&mut self.lost);
+        controller.feedback(&feedback, now, |label| lost.extend(Name::of(label)));
+        for name in lost.drain(..) {
+            self.repair(name, Repairs::lost, now);
         }
-        let was_in_vain = kept.repaired.replace(now).is_some();
-        let packet = kept.packet.clone();
-        for _ in 0..if was_in_vain || self.is_lossy() { 2 } else { 1 } {
-            let Stream { repair: Some(numbers), .. } = &mut self.streams[index] else { return };
+        self.lost = lost;
+    }
+
+    /// Sends a packet again if `why` says so.
+    fn repair(
+        &mut self,
+        name: Name,
+        why: impl FnOnce(&mut Repairs, u16, Path, Instant) -> Option<(Packet, u8)>,
+        now: Instant,
+    ) {
+        let path =
+            Path { is_lossy: self.is_lossy(), least_rtt: self.controller.as_ref().and_then(Controller::least_rtt) };
+        let Some(stream) = self.streams.get_mut(name.stream) else { return };
+        let Some((packet, times)) = why(&mut stream.repairs, name.sequence, path, now) else { return };
+        for _ in 0..times {
+            let Some(numbers) = &mut self.streams[name.stream].repair else { return };
             let Some(number) = numbers.take_next() else { return };
-            self.wait(Waiting { since: now, stream: index, number, packet: packet.clone(), repairs: Some(sequence) });
+            let purpose = Purpose::Repair(name.sequence);
+            self.wait(Waiting { since: now, stream: name.stream, number, packet: packet.clone(), purpose });
         }
     }
 
@@ -598,16 +657,13 @@ impl Stream {
         if self.repair.is_none() || packet.codec.is_audio() {
             return;
         }
-        if self.kept.len() >= MAX_KEPT {
-            self.kept.pop_front();
-        }
-        self.kept.push_back(Kept { sent_at: now, sequence, packet, repaired: None });
+        self.repairs.keep(sequence, packet, now);
     }
 }
 
 /// How many bytes are written after the header.
 fn payload_bytes(waiting: &Waiting) -> usize {
-    waiting.packet.payload.len() + if waiting.repairs.is_some() { 2 } else { 0 }
+    waiting.packet.payload.len() + if waiting.purpose == Purpose::First { 0 } else { 2 }
 }
 
 /// RTP timestamps a second.

@@ -1,6 +1,7 @@
 //! The egress core against another's WebRTC stack, str0m, with real keys.
 
 use std::{
+    collections::HashSet,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -369,6 +370,42 @@ fn what_the_path_carries_is_learnt_from_what_the_client_says() {
     assert!(after >= 1_800, "{after} kbit/s after {before}, on a path without bounds");
     assert!(datagrams > 334, "{datagrams} datagrams: no padding was sent");
     assert_eq!(pair.received.len(), 334, "padding is not taken for pictures");
+}
+
+#[test]
+fn on_a_path_that_loses_much_what_is_lost_is_repaired_without_being_asked_for() {
+    let mut pair = Pair::connected();
+    let nobody_asks = |pair: &mut Pair| {
+        pair.theirs.direct_api().stream_rx(&Ssrc::from(SSRC)).expect("expected").suppress_nack(true);
+    };
+    nobody_asks(&mut pair);
+    let mut outlet = outlet(&pair);
+    let (mut datagrams, mut lossy_since) = (0, None);
+    for sequence in 0..3_000 {
+        outlet.send(picture_mid(), picture(sequence, 900, pair.now), pair.now).expect("taken");
+        for datagram in flushed(&mut outlet, pair.now) {
+            datagrams += 1;
+            // One in ten is lost, and repairs as well.
+            if datagrams % 10 != 0 {
+                pair.arrive(true, &datagram);
+            }
+        }
+        pair.pass(Duration::from_millis(10));
+        for mut datagram in std::mem::take(&mut pair.control) {
+            assert!(outlet.control(&mut datagram, pair.now, |_| ()).is_some());
+        }
+        if outlet.is_lossy() {
+            lossy_since.get_or_insert(sequence);
+        }
+    }
+    let since = lossy_since.expect("it is seen to lose much");
+    assert!(since < 1_500, "only after {since} packets");
+    let came: HashSet<u16> = pair.received.iter().map(|packet| packet.header.sequence_number).collect();
+    // The last are still under way.
+    let missing = (since..2_950).filter(|sequence| !came.contains(&(*sequence as u16))).count();
+    assert_eq!(missing, 0, "of those since {since}");
+    let before = (0..since.saturating_sub(100)).filter(|sequence| !came.contains(&(*sequence as u16))).count();
+    assert!(before > 0, "on a path that is not known to lose much nobody repairs what nobody asks for");
 }
 
 #[test]

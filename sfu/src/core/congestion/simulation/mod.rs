@@ -21,7 +21,7 @@ use self::{
 };
 use super::{
     super::allocation::{Layer, Wish, allocate},
-    Controller, Limits, Next, Waiting, feedback,
+    Controller, Label, Limits, Next, Waiting, feedback,
 };
 
 /// What a voice takes: 100 bytes every 20 ms. The room sets 60 kbit/s aside for it.
@@ -387,7 +387,7 @@ impl World {
             };
             let number = media.numbers;
             media.numbers += 1;
-            let sequence = media.controller.sent(bytes as usize, now);
+            let sequence = media.controller.sent(Label(0), bytes as usize, now);
             assert_eq!(sequence.0, number as u16, "one count");
             let log = &mut media.log;
             count(if kind == Kind::Padding { &mut log.padding_bytes } else { &mut log.media_bytes }, bytes.into());
@@ -488,7 +488,7 @@ impl World {
         let media = self.media_mut(flow);
         let mut messages = 0;
         for message in feedback::in_compound(rtcp) {
-            media.controller.feedback(&message, now);
+            media.controller.feedback(&message, now, |_| {});
             messages += 1;
         }
         assert_eq!(messages, 1, "our own encoding is read");
