@@ -135,6 +135,10 @@ impl Doors {
     /// Probes the best few at once. One that does not answer is no choice.
     async fn nearest<'a>(&self, list: &'a PopList) -> anyhow::Result<(&'a PopEntry, Vec<Measurement>)> {
         let candidates: Vec<_> = list.pops.iter().filter(|pop| pop.state == PopState::Ready).take(MAX_PROBED).collect();
+        if candidates.is_empty() {
+            let told = list.pops.iter().map(|pop| format!("{} is {:?}", pop.id, pop.state).to_lowercase());
+            bail!("no PoP takes calls ({})", told.collect::<Vec<_>>().join(", "));
+        }
         let (answers, failures) = self.probe_all(&candidates).await;
         let probed = || candidates.iter().zip(&answers);
         let cost_ms = |(pop, answers): (&&'a PopEntry, &Answers)| {

@@ -8,6 +8,8 @@ const PACKET_TYPE: u8 = 205;
 const FORMAT: u8 = 15;
 /// Common header and the two SSRCs.
 const HEADER_BYTES: usize = 12;
+/// More packets than this between two messages were not passed over but overtaken.
+const MOST_PASSED_OVER: u16 = 512;
 /// The unit of receive deltas, and of the reference time (section 3.1), in microseconds.
 const DELTA_US: i64 = 250;
 const REFERENCE_US: i64 = 64_000;
@@ -19,8 +21,17 @@ pub struct Feedback<'a> {
     count: u16,
     /// 24 bits.
     reference: u32,
+    /// Counts messages, and wraps around.
+    number: u8,
     chunks: &'a [u8],
     deltas: &'a [u8],
+}
+
+/// The number of a message and the first packet that it speaks of, as they are expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Next {
+    number: u8,
+    sequence: TransportSequence,
 }
 
 /// What is said of one packet.
@@ -54,8 +65,7 @@ impl<'a> Feedback<'a> {
     pub fn parse(packet: &'a [u8]) -> Option<Self> {
         let (header, body) = packet.split_at_checked(HEADER_BYTES)?;
         let is_feedback = header[0] & 0xdf == 0x80 | FORMAT && header[1] == PACKET_TYPE;
-        let ([base_high, base_low, count_high, count_low, r0, r1, r2, _message_count], body) =
-            body.split_first_chunk()?;
+        let ([base_high, base_low, count_high, count_low, r0, r1, r2, number], body) = body.split_first_chunk()?;
         let base = TransportSequence(u16::from_be_bytes([*base_high, *base_low]));
         let count = u16::from_be_bytes([*count_high, *count_low]);
         if !is_feedback || usize::from(count) > MOST_PACKETS {
@@ -67,7 +77,22 @@ impl<'a> Feedback<'a> {
             delta_bytes += symbols.next()?.delta_bytes();
         }
         let deltas = symbols.rest.get(..delta_bytes)?;
-        Some(Self { base, count, reference: u32::from_be_bytes([0, *r0, *r1, *r2]), chunks: body, deltas })
+        let reference = u32::from_be_bytes([0, *r0, *r1, *r2]);
+        Some(Self { base, count, reference, number: *number, chunks: body, deltas })
+    }
+
+    /// What comes after this message and the packets that it speaks of.
+    pub(super) fn next(&self) -> Next {
+        let sequence = TransportSequence(self.base.0.wrapping_add(self.count));
+        Next { number: self.number.wrapping_add(1), sequence }
+    }
+
+    /// The packets between those of the message before, which ended at `next`, and those of this one. Some receivers pass
+    /// over those that have not arrived there. None if a message between is lost: it may have spoken of them.
+    pub(super) fn passed_over(&self, next: Next) -> impl Iterator<Item = TransportSequence> + use<> {
+        let between = self.base.0.wrapping_sub(next.sequence.0);
+        let is_next = self.number == next.number && between <= MOST_PASSED_OVER;
+        (0..if is_next { between } else { 0 }).map(move |place| TransportSequence(next.sequence.0.wrapping_add(place)))
     }
 
     /// Each packet it speaks of, in the order of their sequence numbers.
@@ -225,6 +250,25 @@ mod tests {
         assert_eq!(arrivals(&message(0, 1, 0, &[0x60, 1])), None, "a reserved symbol");
         assert_eq!(arrivals(&message(0, 1, 0, &[0x00, 0])), None, "an empty run");
         assert_eq!(arrivals(&message(0, 5_000, 0, &[0x1f, 0xff])), None, "more than is remembered");
+    }
+
+    #[test]
+    fn what_two_messages_pass_over_has_not_arrived_unless_one_between_them_is_lost() {
+        let numbered = |number: u8, base| {
+            let mut packet = message(base, 2, 0, &[0x20, 2, 4, 4]);
+            packet[19] = number;
+            packet
+        };
+        let passed_over = |first: (u8, u16), second: (u8, u16)| -> Vec<u16> {
+            let [first, second] = [first, second].map(|(number, base)| numbered(number, base));
+            let next = Feedback::parse(&first).expect("valid").next();
+            let second = Feedback::parse(&second).expect("valid");
+            second.passed_over(next).map(|sequence| sequence.0).collect()
+        };
+        assert_eq!(passed_over((255, 65_532), (0, 1)), [65_534, 65_535, 0]);
+        assert!(passed_over((7, 10), (8, 12)).is_empty());
+        assert!(passed_over((7, 10), (9, 14)).is_empty(), "the message between may have spoken of them");
+        assert!(passed_over((7, 10), (8, 8)).is_empty(), "it goes back");
     }
 
     #[test]

@@ -145,6 +145,8 @@ pub struct Controller {
     limits: Limits,
     history: History,
     clock: ReceiverClock,
+    /// What the last feedback leads to expect.
+    next_feedback: Option<feedback::Next>,
     groups: Groups,
     trend: Trend,
     queue: Queue,
@@ -173,6 +175,7 @@ impl Controller {
             limits,
             history: History::default(),
             clock: ReceiverClock::default(),
+            next_feedback: None,
             groups: Groups::default(),
             trend: Trend::default(),
             queue: Queue::default(),
@@ -256,6 +259,11 @@ impl Controller {
     /// later; of packets on which the feedback was lost nothing is known.
     pub fn feedback(&mut self, feedback: &Feedback<'_>, now: Instant, lost: impl FnMut(Label)) {
         let now_us = self.us(now);
+        if let Some(next) = self.next_feedback.replace(feedback.next()) {
+            for sequence in feedback.passed_over(next) {
+                self.history.reported(sequence, false);
+            }
+        }
         let reference_us = self.clock.reference_us(feedback);
         let mut has_news = false;
         for status in feedback.statuses() {

@@ -31,6 +31,8 @@ const LEAST_ARRIVED: f64 = 0.3;
 const WHOLE: f64 = 0.7;
 /// It arrived as it was sent if it was spread by no more than this.
 const AS_SENT: f64 = 0.87;
+/// It was held up if this share of its spread was one pause: a path that is full makes each packet late a little.
+const ONE_PAUSE: f64 = 0.75;
 /// What a path that was filled by a probe is taken to carry, as a share of what arrived: the queue has to drain, and
 /// others on the same path were pushed aside for a moment.
 const OF_FULL: f64 = 0.9;
@@ -147,13 +149,11 @@ impl Cluster {
         let Some((first, last)) = self.ends.filter(|_| arrived_share >= LEAST_ARRIVED) else { return unclear };
         // The same two packets before and behind the path: what was lost between them at random does not matter.
         let [sent_us, arrived_us] = [last.sent_us - first.sent_us, last.arrived_us - first.arrived_us];
-        let spread = |by_us: i64| (sent_us.max(1) as f64 / (by_us - self.slack_us).max(1) as f64).min(1.0);
-        // A path that is full makes each packet late a little.
-        let without_pause = spread(arrived_us - self.longest_pause_us);
-        if spread(arrived_us) < AS_SENT && without_pause >= AS_SENT && arrived_share >= WHOLE {
+        let spread = (sent_us.max(1) as f64 / (arrived_us - self.slack_us).max(1) as f64).min(1.0);
+        let is_one_pause = self.longest_pause_us as f64 > (arrived_us - sent_us) as f64 * ONE_PAUSE;
+        if spread < AS_SENT && is_one_pause && arrived_share >= WHOLE {
             return Outcome { was_held_up: true, ..unclear };
         }
-        let spread = spread(arrived_us);
         let through = if arrived_share < WHOLE { spread * arrived_share } else { spread };
         let was_filled = through < AS_SENT;
         let share = if was_filled { through * OF_FULL } else { through };
