@@ -1,6 +1,6 @@
 import { expect } from "vitest";
 
-import { expectFluent, isFault, test } from "./call";
+import { expectFluent, FLUENT_FPS, isFault, test } from "./call";
 import { figure } from "./figure";
 import { joinByFirefox, launchFirefox } from "./firefox";
 import type { Fluency } from "./participant";
@@ -14,6 +14,7 @@ test("Firefox and Chromium see and hear each other", async ({ arrive, cluster, r
   const ana = await joinByFirefox(firefox, { door: cluster.door("zurich"), room, name: "Ana", asIf: "bogota" });
   expect(await ana.pop()).toBe("panama");
   await Promise.all([ana.sees(), max.sees()]);
+  await Promise.all([ana.seesFluently(FLUENT_FPS), max.seesFluently(FLUENT_FPS)]);
   const [byFirefox, byChromium] = await Promise.all([ana.fluency(WATCH_MS), max.fluency(WATCH_MS)]);
   const [{ video: inFirefox }, { video: inChromium }] = await Promise.all([ana.counts(), max.counts()]);
   figure(

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 
-import { longestGaps, type Sample } from "./gap";
+import { longestGaps, type Sample, type Stream } from "./gap";
 
 /** What statistics say at `atMs` of a stream whose pictures came at these moments. */
 function sample(atMs: number, pictures: Record<string, number[]>): Sample {
@@ -9,9 +9,13 @@ function sample(atMs: number, pictures: Record<string, number[]>): Sample {
     const spacings = came.slice(1).map((timeMs, index) => (timeMs - (came[index] ?? timeMs)) / 1000);
     const spacing = spacings.reduce((sum, one) => sum + one, 0);
     const squaredSpacing = spacings.reduce((sum, one) => sum + one * one, 0);
-    return [{ id, kind: "picture" as const, count: came.length, spacing, squaredSpacing }];
+    return [{ id, kind: "picture" as const, count: came.length, spacing, squaredSpacing, concealed: 0 }];
   });
-  return { atMs, streams: [...streams, { id: "voice", kind: "sound", count: atMs / 20, spacing: 0, squaredSpacing: 0 }] };
+  return { atMs, streams: [...streams, voice(1 + atMs / 20, 0)] };
+}
+
+function voice(count: number, concealed: number): Stream {
+  return { id: "voice", kind: "sound", count, spacing: 0, squaredSpacing: 0, concealed };
 }
 
 function every33(fromMs: number, untilMs: number): number[] {
@@ -19,6 +23,10 @@ function every33(fromMs: number, untilMs: number): number[] {
 }
 
 const OFTEN = Array.from({ length: 31 }, (_, index) => index * 100);
+
+function heard(atMs: number, count: number, concealed: number): Sample {
+  return { atMs, streams: [voice(count, concealed)] };
+}
 
 test("pictures without a pause have no gap, however late the page says so", () => {
   const pictures = { a: every33(0, 3000) };
@@ -51,6 +59,8 @@ test("what never comes again is a gap until the end", () => {
   expect(quietMs).toBe(pictureMs);
 });
 
-test("sound is counted by its packets", () => {
-  expect(longestGaps([0, 100, 200, 800].map((atMs) => sample(atMs, {}))).soundMs).toBe(600);
+test("sound that was made up was missing, and the rest was not", () => {
+  expect(longestGaps([heard(0, 1, 0), heard(100, 6, 0), heard(900, 46, 0.04), heard(1000, 50, 0.04)]).soundMs).toBe(40);
+  expect(longestGaps([heard(0, 1, 0), heard(100, 6, 0), heard(400, 6, 0.3), heard(900, 10, 0.5)]).soundMs).toBe(500);
+  expect(longestGaps([heard(100, 6, 0), heard(900, 6, 0)]).soundMs).toBe(800);
 });

@@ -72,7 +72,7 @@ export interface Fluency {
 export interface Gap {
   /** Without a new picture. */
   gapMs: number;
-  /** Without a packet of sound. */
+  /** Without sound. */
   soundGapMs: number;
   /** Whether pictures and sound came again at last. */
   resumed: boolean;
@@ -159,6 +159,12 @@ export class Participant {
     );
   }
 
+  /** Waits for a second with so many pictures: until a browser has warmed up, and the best layer that its path carries is there. */
+  async seesFluently(framesPerSecond: number, timeoutMs = 20_000): Promise<void> {
+    const isFluent = async () => (await this.fluency(1000)).framesPerSecond >= framesPerSecond;
+    await eventually(isFluent, timeoutMs, `a second of ${framesPerSecond} pictures`);
+  }
+
   /** What the page knows of the call, for whoever asks why it is not as it should be. */
   async situation(): Promise<string> {
     const room = await this.evaluate(() => {
@@ -217,6 +223,8 @@ export class Participant {
             count: (row.kind === "video" ? row.framesDecoded : row.packetsReceived) ?? 0,
             spacing: row.totalInterFrameDelay ?? 0,
             squaredSpacing: row.totalSquaredInterFrameDelay ?? 0,
+            // Chromium plays at 48 kHz, whatever it takes sound in at.
+            concealed: (row.concealedSamples ?? 0) / 48_000,
           })),
         });
         await new Promise((resolve) => setTimeout(resolve, 100));
