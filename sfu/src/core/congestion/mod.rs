@@ -372,7 +372,7 @@ impl Controller {
                 self.rate.found(kbps);
                 self.loss.found(kbps, outcome.packets, outcome.lost);
             }
-            Some(kbps) if kbps < view.estimate_kbps * FAR_LESS => {
+            Some(kbps) if outcome.was_filled && kbps < view.estimate_kbps * FAR_LESS => {
                 self.rate.limit(kbps.max(self.acked.kbps().unwrap_or(0.0)));
             }
             Some(_) => self.loss.probed(outcome.sent_kbps, outcome.packets, outcome.lost),

@@ -10,6 +10,8 @@ use super::arrival::Arrival;
 /// This multiple of what is needed is sought: a layer is only taken where there is room to spare (85 % in
 /// `allocation`).
 const MARGIN: f64 = 1.25;
+/// A probe for what is sought finds a little less, by jitter; that is enough.
+const SATISFIED: f64 = 0.95;
 /// The first probe goes to this multiple of the first estimate, those after one that got through to this multiple of
 /// the estimate then, and those that only look whether a full path has opened to this.
 const FIRST_STEP: f64 = 3.0;
@@ -25,6 +27,10 @@ const LONGEST_CLUSTER_US: f64 = 120_000.0;
 const CLUSTER_PACKETS: u32 = 5;
 const PACKETS_WANTED: u32 = 8;
 const PACKET_BYTES: (u32, u32) = (200, 1_200);
+/// A cluster whose next packet goes by this much too late is begun anew: nothing was there to be sent, or the node was busy.
+/// That often at most; then it is taken as it is.
+const LATE_US: i64 = 10_000;
+const MOST_BEGINNINGS: u8 = 20;
 /// A cluster of which less than this share arrived says nothing, ...
 const LEAST_ARRIVED: f64 = 0.3;
 /// ... and one of which less than this arrived, besides what is lost at any rate, was too much for the path.
@@ -112,6 +118,8 @@ struct Cluster {
     sent_packets: u32,
     sent_bytes: u32,
     last_sent: (i64, u32),
+    /// How often it was begun.
+    beginnings: u8,
     arrived_packets: u32,
     /// Of those that arrived, the one sent first and the one sent last.
     ends: Option<(Arrival, Arrival)>,
@@ -120,6 +128,28 @@ struct Cluster {
 }
 
 impl Cluster {
+    fn new(kbps: f64, takes_us: f64, slack_us: i64, now_us: i64) -> Self {
+        Self {
+            kbps,
+            takes_us,
+            slack_us,
+            began_us: now_us,
+            sent_packets: 0,
+            sent_bytes: 0,
+            last_sent: (now_us, 0),
+            beginnings: 1,
+            arrived_packets: 0,
+            ends: None,
+            longest_pause_us: 0,
+        }
+    }
+
+    /// The same once more, from now on.
+    fn anew(&self, now_us: i64) -> Self {
+        let beginnings = self.beginnings + 1;
+        Self { beginnings, ..Self::new(self.kbps, self.takes_us, self.slack_us, now_us) }
+    }
+
     fn bytes_wanted(&self) -> u32 {
         (self.kbps * self.takes_us / 8_000.0) as u32
     }
@@ -224,7 +254,7 @@ impl Prober {
 
     /// All that is shown fits in `estimate_kbps` with room to spare.
     pub(super) fn is_satisfied(&self, estimate_kbps: f64) -> bool {
-        estimate_kbps >= self.desired_kbps.max(self.minimum_kbps)
+        estimate_kbps >= self.desired_kbps.max(self.minimum_kbps) * SATISFIED
     }
 
     /// Begins a probe if there is more to be found and it is time.
@@ -242,18 +272,8 @@ impl Prober {
         let kbps = (estimate_kbps * step).min(self.desired_kbps).max(self.minimum_kbps);
         let unusual_us = (jitter_us - USUAL_JITTER_US).max(0.0);
         self.id = ClusterId(self.id.0.wrapping_add(1));
-        self.phase = Phase::Sending(Cluster {
-            kbps,
-            takes_us: (CLUSTER_US + CLUSTER_JITTERS * unusual_us).min(LONGEST_CLUSTER_US),
-            slack_us: unusual_us as i64,
-            began_us: now_us,
-            sent_packets: 0,
-            sent_bytes: 0,
-            last_sent: (now_us, 0),
-            arrived_packets: 0,
-            ends: None,
-            longest_pause_us: 0,
-        });
+        let takes_us = (CLUSTER_US + CLUSTER_JITTERS * unusual_us).min(LONGEST_CLUSTER_US);
+        self.phase = Phase::Sending(Cluster::new(kbps, takes_us, unusual_us as i64, now_us));
     }
 
     /// While a cluster is being sent: when its next packet is due, and how large it is to be if it is padding.
@@ -276,6 +296,10 @@ impl Prober {
             Phase::Awaiting(cluster) if now_us - cluster.last_sent.0 < BESIDE_US => return Part::Beside,
             Phase::Awaiting(_) | Phase::Resting => return Part::None,
         };
+        if cluster.sent_packets > 0 && now_us - cluster.due_us() > LATE_US && cluster.beginnings < MOST_BEGINNINGS {
+            *cluster = cluster.anew(now_us);
+            self.id = ClusterId(self.id.0.wrapping_add(1));
+        }
         if cluster.sent_packets == 0 {
             cluster.began_us = now_us;
         }
@@ -419,6 +443,31 @@ mod tests {
             assert!(outcome.was_held_up && outcome.carries_kbps.is_none(), "{outcome:?}");
         }
         assert_eq!(begun, [0, HELD_UP_AGAIN_US, HELD_UP_AGAIN_US + SECOND_LOOK_US], "no more often than that");
+    }
+
+    #[test]
+    fn a_cluster_that_stood_still_is_sent_anew_and_says_nothing_of_the_path() {
+        let mut prober = Prober::new(0);
+        prober.needs(2_000, 0);
+        prober.begin_if_due(1_000.0, 0.0, 0);
+        // Three voices, before there is a picture that padding could be made of.
+        let mut ids = Vec::new();
+        for now_us in [0, 20_000, 40_000] {
+            let Part::Of(id) = prober.sent(120, now_us) else { panic!("part of the cluster") };
+            prober.arrived(id, Arrival { sent_us: now_us, arrived_us: now_us + 5_000 });
+            ids.push(id);
+        }
+        let (mut now_us, mut last_us) = (60_000, 60_000);
+        while let Some((due_us, bytes)) = prober.due() {
+            now_us = now_us.max(due_us);
+            let Part::Of(id) = prober.sent(bytes, now_us) else { panic!("part of the cluster") };
+            prober.arrived(id, Arrival { sent_us: now_us, arrived_us: now_us + 5_000 });
+            last_us = now_us;
+            assert!(!ids.contains(&id));
+        }
+        let view = View { estimate_kbps: 1_000.0, inherent_loss: 0.0, newest_arrived_us: Some(last_us) };
+        let outcome = prober.conclude(view, last_us + 50_000).expect("all told");
+        assert!(outcome.carries_kbps > Some(2_300.0), "{outcome:?}");
     }
 
     #[test]
