@@ -51,6 +51,22 @@ PICTURE = """(async () => {
     return { ...most, at_ms: performance.now() };
 })()"""
 
+SOUND = """(async () => {
+    const report = await window.__isthmus?.room.getStats();
+    const rows = [...(report?.values() ?? [])].filter((row) => row.type === "inbound-rtp" && row.kind === "audio");
+    const total = (name) => rows.reduce((sum, row) => sum + (row[name] ?? 0), 0);
+    return { packets: total("packetsReceived"), concealed: total("concealedSamples") };
+})()"""
+
+
+@dataclass(frozen=True)
+class Sound:
+    """What the browser's statistics say of the sound that it plays, since the call began."""
+
+    packets: int
+    concealed: int
+    """Samples that it made up because none were there."""
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -81,6 +97,10 @@ class Page:
     def picture(self) -> Picture:
         """The picture of someone else, as it is decoded now."""
         return Picture(**self._evaluate(PICTURE))
+
+    def sound(self) -> Sound:
+        """The sound of everyone else, as it is played now."""
+        return Sound(**self._evaluate(SOUND))
 
     def connected_to(self, within_s: float) -> str | None:
         """Waits until the page is in the call; the PoP that it has chosen."""
