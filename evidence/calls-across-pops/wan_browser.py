@@ -88,25 +88,27 @@ class Page:
         target = self._ask("Target.createTarget", url="about:blank")["targetId"]
         self._session = {"sessionId": self._ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]}
 
-    def join(self, door: str, room: str) -> None:
-        """Opens the room's link and joins."""
+    def join(self, door: str, room: str, *before: str) -> None:
+        """Opens the room's link and joins. The scripts `before` run before the page's own."""
         self._ask("Page.enable")
+        for script in before:
+            self._ask("Page.addScriptToEvaluateOnNewDocument", source=script)
         self._ask("Page.addScriptToEvaluateOnNewDocument", source=JOIN_AT_ONCE)
         self._ask("Page.navigate", url=f"{door}/r/{room}?debug=1")
 
     def picture(self) -> Picture:
         """The picture of someone else, as it is decoded now."""
-        return Picture(**self._evaluate(PICTURE))
+        return Picture(**self.evaluate(PICTURE))
 
     def sound(self) -> Sound:
         """The sound of everyone else, as it is played now."""
-        return Sound(**self._evaluate(SOUND))
+        return Sound(**self.evaluate(SOUND))
 
     def connected_to(self, within_s: float) -> str | None:
         """Waits until the page is in the call; the PoP that it has chosen."""
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
-            if (pop := self._evaluate(CONNECTED_TO)) is not None:
+            if (pop := self.evaluate(CONNECTED_TO)) is not None:
                 return pop
             time.sleep(0.1)
         return None
@@ -120,7 +122,7 @@ class Page:
             time.sleep(0.02)
         return None
 
-    def _evaluate(self, expression: str) -> object:
+    def evaluate(self, expression: str) -> object:
         """The value of an expression in the page; none while the page is being loaded."""
         answer = self._ask("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
         return answer["result"].get("value")
