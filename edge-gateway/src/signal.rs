@@ -10,7 +10,7 @@ mod inbound;
 
 use std::{sync::Arc, time::Duration};
 
-use axum::extract::ws::{Message, WebSocket};
+use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
 use futures_util::{
     SinkExt as _, StreamExt as _,
     stream::{SplitSink, SplitStream},
@@ -23,6 +23,7 @@ use isthmus_protocol::{
 };
 use isthmus_relay::{FrameReceiver, FrameSender};
 use prometheus::IntGauge;
+use serde::Deserialize;
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
     time::{sleep, timeout},
@@ -217,16 +218,44 @@ async fn client_to_node(
     }
 }
 
-async fn node_to_client(mut receiver: FrameReceiver<ServerMessage>, out: &mpsc::Sender<Message>) -> Close {
+async fn node_to_client(receiver: FrameReceiver<ServerMessage>, out: &mpsc::Sender<Message>) -> Close {
+    let mut receiver = receiver.then::<Passing>();
     loop {
-        let Ok(Some(message)) = receiver.receive().await else { return Close::NodeLost };
-        let Ok(text) = serde_json::to_string(&message) else { return Close::NodeLost };
-        if !matches!(timeout(CLIENT_STALL, out.send(Message::Text(text.into()))).await, Ok(Ok(()))) {
+        let Ok(Some((message, text))) = receiver.receive_with_text().await else { return Close::NodeLost };
+        let Ok(text) = Utf8Bytes::try_from(text) else { return Close::NodeLost };
+        if !matches!(timeout(CLIENT_STALL, out.send(Message::Text(text))).await, Ok(Ok(()))) {
             return Close::TooSlow;
         }
-        if matches!(message, ServerMessage::Ended { .. } | ServerMessage::Error { fatal: true, .. }) {
+        if message.is_last() {
             return Close::Ended;
         }
+    }
+}
+
+/// What a door needs to know of a node's message. The rest goes through as it came: a large room tells each of its people much,
+/// and every door would read and write it all again.
+#[derive(Debug, Deserialize)]
+struct Passing {
+    #[serde(rename = "type")]
+    kind: PassingKind,
+    #[serde(default)]
+    fatal: bool,
+}
+
+/// Named as those of [`ServerMessage`].
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum PassingKind {
+    Ended,
+    Error,
+    #[serde(other)]
+    Other,
+}
+
+impl Passing {
+    /// Whether the session has ended with it.
+    fn is_last(&self) -> bool {
+        self.kind == PassingKind::Ended || self.kind == PassingKind::Error && self.fatal
     }
 }
 
@@ -249,4 +278,23 @@ fn refuse(door: &Door, out: &mpsc::Sender<Message>, refusal: &Refusal, fatal: bo
 fn queue(out: &mpsc::Sender<Message>, message: &ServerMessage) -> Result<(), Close> {
     let text = serde_json::to_string(message).map_err(|_| Close::NodeLost)?;
     out.try_send(Message::Text(text.into())).map_err(|_| Close::TooSlow)
+}
+
+#[cfg(test)]
+mod tests {
+    use isthmus_protocol::{problem::Code, signal::LeaveReason};
+
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_session_is_seen_in_what_passes() {
+        let error = |fatal| ServerMessage::Error { code: Code::Internal, detail: String::new(), fatal, revision: None };
+        let is_last = |message: &ServerMessage| {
+            let text = serde_json::to_vec(message).expect("it is written");
+            serde_json::from_slice::<Passing>(&text).expect("it is read").is_last()
+        };
+        assert!(is_last(&ServerMessage::Ended { reason: LeaveReason::Drained }) && is_last(&error(true)));
+        assert!(!is_last(&error(false)) && !is_last(&ServerMessage::Pong { id: 1 }));
+        assert!(!is_last(&ServerMessage::Speakers { speakers: Vec::new() }));
+    }
 }

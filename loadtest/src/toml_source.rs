@@ -2,13 +2,17 @@
 
 use std::{fmt, ops::Range, path::Path};
 
-/// The text of a scenario.
+use anyhow::Context as _;
+use serde::de::DeserializeOwned;
+
+/// Reads a scenario; `parse` takes the name of the file and its text.
 ///
 /// # Errors
-/// The file cannot be read; says which.
-pub fn read(path: &Path) -> anyhow::Result<String> {
-    std::fs::read_to_string(path)
-        .map_err(|error| anyhow::anyhow!("cannot read the scenario {}: {error}", path.display()))
+/// The file cannot be read, or there is something wrong in it; says where.
+pub fn read<T>(path: &Path, parse: fn(&str, &str) -> Result<T, FileError>) -> anyhow::Result<T> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the scenario {name}"))?;
+    Ok(parse(&name, &text)?)
 }
 
 /// What is wrong with a file, and where.
@@ -42,8 +46,15 @@ impl Source<'_> {
         FileError { file: self.file.into(), line, key: key.into(), problem: problem.to_string() }
     }
 
-    /// An error of the TOML reader: what is no TOML, unknown keys, values of another type.
-    pub fn syntax_error(&self, error: &toml::de::Error) -> FileError {
+    /// What stands in the file, as far as the TOML reader checks it.
+    ///
+    /// # Errors
+    /// It is no TOML, has unknown keys, or values of another type.
+    pub fn values<T: DeserializeOwned>(&self) -> Result<T, FileError> {
+        toml::from_str(self.text).map_err(|error| self.syntax_error(&error))
+    }
+
+    fn syntax_error(&self, error: &toml::de::Error) -> FileError {
         let span = error.span().unwrap_or(0..0);
         let line = self.text.get(..span.start).and_then(|before| before.rsplit('\n').next()).unwrap_or_default();
         let rest = self.text.get(span.start..).and_then(|rest| rest.lines().next()).unwrap_or_default();

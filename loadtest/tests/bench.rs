@@ -39,7 +39,7 @@ fn the_floor_isthmus_and_janus_carry_the_same_load_in_one_run() {
     }
     assert!(figure(&outcomes[2], "forward_delay_p99_ms").is_some(), "Isthmus tells it: {:#}", outcomes[2]);
     let goals = bench["goals"].as_array().expect("goals");
-    assert_eq!(goals.len(), 4, "{goals:#?}");
+    assert_eq!(goals.len(), 5, "{goals:#?}");
     let missed = goals.iter().any(|goal| goal["held"] == false);
     let tired = outcomes.iter().any(|outcome| outcome["failures"].as_array().is_some_and(|why| !why.is_empty()));
     let wanted = if tired {

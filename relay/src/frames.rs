@@ -5,7 +5,7 @@
 
 use std::{any::type_name, marker::PhantomData};
 
-use bytes::{Buf as _, BufMut as _, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use isthmus_protocol::node::MAX_FRAME_BYTES;
 use quinn::{RecvStream, SendStream};
 use serde::{Serialize, de::DeserializeOwned};
@@ -89,9 +89,15 @@ impl<T: DeserializeOwned> FrameReceiver<T> {
 
     /// The next message; none once the other side has finished.
     pub async fn receive(&mut self) -> Result<Option<T>, RelayError> {
+        let received = self.receive_with_text().await?;
+        Ok(received.map(|(message, _)| message))
+    }
+
+    /// The next message and the JSON that it was, for whoever passes it on: `T` may be less than what stands there.
+    pub async fn receive_with_text(&mut self) -> Result<Option<(T, Bytes)>, RelayError> {
         loop {
-            if let Some(message) = decode(&mut self.received)? {
-                return Ok(Some(message));
+            if let Some(received) = decode(&mut self.received)? {
+                return Ok(Some(received));
             }
             match self.stream.read_chunk(MAX_FRAME_BYTES, true).await? {
                 Some(chunk) => self.received.put(chunk.bytes),
@@ -102,7 +108,8 @@ impl<T: DeserializeOwned> FrameReceiver<T> {
     }
 
     /// The same stream for messages of another type: after its opening.
-    pub(crate) fn then<U: DeserializeOwned>(self) -> FrameReceiver<U> {
+    #[must_use]
+    pub fn then<U: DeserializeOwned>(self) -> FrameReceiver<U> {
         FrameReceiver { stream: self.stream, received: self.received, message: PhantomData }
     }
 
@@ -126,8 +133,8 @@ fn encode<T: Serialize>(message: &T, out: &mut BytesMut) -> Result<(), RelayErro
     Ok(())
 }
 
-/// Takes one whole frame off the front of `received`, if one is there.
-fn decode<T: DeserializeOwned>(received: &mut BytesMut) -> Result<Option<T>, RelayError> {
+/// Takes one whole frame off the front of `received`, if one is there: the message and its JSON.
+fn decode<T: DeserializeOwned>(received: &mut BytesMut) -> Result<Option<(T, Bytes)>, RelayError> {
     let Some(length) = received.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
     let bytes = u32::from_be_bytes(*length) as usize;
     if bytes > MAX_FRAME_BYTES {
@@ -137,8 +144,9 @@ fn decode<T: DeserializeOwned>(received: &mut BytesMut) -> Result<Option<T>, Rel
         return Ok(None);
     }
     received.advance(LENGTH_BYTES);
-    let frame = received.split_to(bytes);
-    serde_json::from_slice(&frame).map(Some).map_err(|error| malformed::<T>(&error))
+    let frame = received.split_to(bytes).freeze();
+    let message = serde_json::from_slice(&frame).map_err(|error| malformed::<T>(&error))?;
+    Ok(Some((message, frame)))
 }
 
 fn malformed<T>(error: &serde_json::Error) -> RelayError {
@@ -164,7 +172,8 @@ mod tests {
             let (mut received, mut got) = (BytesMut::new(), Vec::<String>::new());
             for chunk in wire.chunks(chunk_bytes) {
                 received.extend_from_slice(chunk);
-                while let Some(message) = decode(&mut received).expect("own frames") {
+                while let Some((message, text)) = decode::<String>(&mut received).expect("own frames") {
+                    prop_assert_eq!(serde_json::from_slice::<String>(&text).ok(), Some(message.clone()));
                     got.push(message);
                 }
             }

@@ -192,14 +192,13 @@ fn default_mtu() -> Spanned<u16> {
 impl Scenario {
     /// Reads and checks a file.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
-        Ok(Self::parse(&path.display().to_string(), &toml_source::read(path)?)?)
+        toml_source::read(path, Self::parse)
     }
 
     /// Checks the text of a file; `file` names it in errors.
     pub fn parse(file: &str, text: &str) -> Result<Self, FileError> {
         let source = Source { file, text };
-        let raw: RawScenario = toml::from_str(text).map_err(|error| source.syntax_error(&error))?;
-        Checker { source }.check(raw)
+        Checker { source }.check(source.values()?)
     }
 
     /// The host of that name.

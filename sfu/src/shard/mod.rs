@@ -230,6 +230,7 @@ impl Runtime {
             }
             if let Some(work) = self.load.measure(now) {
                 self.engine.worked(work);
+                self.engine.counters.dropped_many("socket_full", self.udp.take_dropped().into());
             }
             if !goes_on {
                 self.engine.counters.publish();

@@ -3,9 +3,11 @@
 use std::{
     io::{self, IoSliceMut},
     net::SocketAddr,
+    os::fd::{AsRawFd, RawFd},
 };
 
 use mio::net::UdpSocket;
+use nix::libc;
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use str0m::net::Protocol;
 
@@ -22,6 +24,8 @@ pub(super) struct Udp {
     pub socket: UdpSocket,
     state: UdpSocketState,
     buffers: [Vec<u8>; BATCH_SIZE],
+    /// How many datagrams the kernel had dropped when that was asked for last.
+    dropped: u32,
 }
 
 impl Udp {
@@ -33,7 +37,7 @@ impl Udp {
         let _ = state.set_recv_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER_BYTES);
         let room = MAX_DATAGRAM_BYTES * state.gro_segments();
         let buffers = std::array::from_fn(|_| vec![0; room]);
-        Ok(Self { socket, state, buffers })
+        Ok(Self { socket, state, buffers, dropped: 0 })
     }
 
     /// Reads one batch and hands out its datagrams. Whether there may be more.
@@ -54,6 +58,12 @@ impl Udp {
         Ok(count == BATCH_SIZE)
     }
 
+    /// How many datagrams the kernel has dropped since this was last asked because they were not read in time.
+    pub(super) fn take_dropped(&mut self) -> u32 {
+        let dropped = dropped_by_kernel(self.socket.as_raw_fd());
+        dropped.wrapping_sub(std::mem::replace(&mut self.dropped, dropped))
+    }
+
     /// How many datagrams can go in one call.
     pub(super) fn max_segments(&self) -> usize {
         self.state.max_gso_segments().max(1)
@@ -66,6 +76,21 @@ impl Udp {
         let transmit = Transmit { destination, ecn: None, contents, segment_size, src_ip: None };
         self.state.try_send(UdpSockRef::from(&self.socket), &transmit).is_ok()
     }
+}
+
+/// Datagrams that did not fit in the socket's receive buffer since it was bound: `SK_MEMINFO_DROPS` of the kernel's
+/// `linux/sock_diag.h`. 0 where the kernel does not tell.
+#[expect(unsafe_code, reason = "there is no safe wrapper for SO_MEMINFO")]
+fn dropped_by_kernel(socket: RawFd) -> u32 {
+    const DROPS: usize = 8;
+    let mut info = [0u32; DROPS + 1];
+    let mut bytes = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: both pointers are to values that are ours alone for the whole call. The kernel writes no more bytes to `info` than
+    // `bytes` says that there are, any bits are a valid u32, and a descriptor that is not a socket's is refused.
+    let code = unsafe {
+        libc::getsockopt(socket, libc::SOL_SOCKET, libc::SO_MEMINFO, info.as_mut_ptr().cast(), &raw mut bytes)
+    };
+    if code == 0 { info[DROPS] } else { 0 }
 }
 
 /// Datagrams in a row that go in one call: to one address by UDP and equally long, but for the last, which may be shorter.
@@ -117,6 +142,22 @@ mod tests {
 
     fn lengths(datagrams: &[Outbound], max_segments: usize) -> Vec<usize> {
         runs(datagrams, max_segments).map(|run| run.datagrams).collect()
+    }
+
+    #[test]
+    fn what_is_not_read_in_time_is_counted_once() -> io::Result<()> {
+        let mut udp = Udp::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        assert_eq!(udp.take_dropped(), 0);
+        let sender = std::net::UdpSocket::bind("127.0.0.1:0")?;
+        // More than the buffer holds, even if the kernel grants twice of what was asked for.
+        let sent = 2 * 2 * SOCKET_BUFFER_BYTES / 1_200;
+        for _ in 0..sent {
+            sender.send_to(&[0; 1_200], udp.socket.local_addr()?)?;
+        }
+        let dropped = udp.take_dropped();
+        assert!(dropped > 0 && (dropped as usize) < sent, "{dropped} of {sent}");
+        assert_eq!(udp.take_dropped(), 0);
+        Ok(())
     }
 
     #[test]

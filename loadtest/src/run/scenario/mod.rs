@@ -12,7 +12,7 @@ use std::{
 use isthmus_protocol::PopId;
 use reqwest::Url;
 
-use self::{check::Checker, raw::RawScenario};
+use self::check::Checker;
 use super::threshold::Threshold;
 use crate::{
     client::{impairment::Network, media::Material},
@@ -44,14 +44,13 @@ pub struct Scenario {
 impl Scenario {
     /// Reads and checks a file.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
-        Ok(Self::parse(&path.display().to_string(), &toml_source::read(path)?)?)
+        toml_source::read(path, Self::parse)
     }
 
     /// Checks the text of a file; `file` names it in errors. Relative paths in it stand beside the file.
     pub fn parse(file: &str, text: &str) -> Result<Self, FileError> {
         let source = Source { file, text };
-        let raw: RawScenario = toml::from_str(text).map_err(|error| source.syntax_error(&error))?;
-        Checker { source }.check(raw)
+        Checker { source }.check(source.values()?)
     }
 
     /// How long the run lasts when nothing ends it earlier.

@@ -1,11 +1,15 @@
 //! What a room does, on a virtual clock.
 
 mod cluster;
-mod cost;
 mod moves;
 mod shards;
 
-use isthmus_protocol::signal::{SlotState, Tile};
+use std::collections::BTreeSet;
+
+use isthmus_protocol::{
+    media::{AudioLevel, MediaPacket},
+    signal::{SlotState, Tile},
+};
 use proptest::prelude::*;
 
 use super::*;
@@ -104,6 +108,53 @@ fn a_slow_receiver_gets_the_low_layer_and_a_fast_one_the_high() {
     };
     assert_eq!(rid(&cluster, 2).as_deref(), Some("q"));
     assert_eq!(rid(&cluster, 3).as_deref(), Some("f"));
+}
+
+#[test]
+fn which_voices_take_turns_is_told_twice_a_second_and_in_the_end_as_it_is() {
+    const SPEAKERS: usize = 12;
+    let mut cluster = Cluster::new(&["panama"]);
+    for client in 1..=SPEAKERS {
+        cluster.join(0, client, &format!("s{client}"));
+        cluster.publish(0, client, &[]);
+    }
+    cluster.join(0, 99, "ear");
+    cluster.offer_slots(0, 99, 0);
+    let told = |cluster: &Cluster| {
+        let is_told = |(to, message): &&(ClientKey, ServerMessage)| {
+            *to == ClientKey(99) && matches!(message, ServerMessage::Slots { .. })
+        };
+        cluster.nodes[0].signals.iter().filter(is_told).count()
+    };
+    let heard = |cluster: &Cluster| -> BTreeSet<String> {
+        let contents = cluster.last_slots(0, 99).into_iter().filter_map(|slot| slot.content);
+        contents.map(|content| content.participant.to_string()).collect()
+    };
+    let (before, mut turns) = (told(&cluster), BTreeSet::new());
+    // Every 200 ms another three are the loudest by far, for six seconds.
+    for step in 0..300u16 {
+        let first = usize::from(step / 10) * 3 % SPEAKERS;
+        for client in 1..=SPEAKERS {
+            let is_loud = (first..first + 3).contains(&(client - 1));
+            let level = AudioLevel { below_full_scale: if is_loud { 5 } else { 40 }, voice: true };
+            cluster.send(0, client, VOICE, None, &MediaPacket { level: Some(level), ..voice(step) });
+        }
+        cluster.now += Duration::from_millis(20);
+        cluster.settle();
+        turns.insert(cluster.nodes[0].room.speakers.tracks().to_vec());
+    }
+    let told_in_time = told(&cluster) - before;
+    assert!(turns.len() >= 4, "they take turns: {turns:?}");
+    assert!((6..=14).contains(&told_in_time), "told {told_in_time} times in 6 s");
+    // The last three go on alone.
+    for step in 300..400u16 {
+        for client in 10..=12 {
+            cluster.send(0, client, VOICE, None, &voice(step));
+        }
+        cluster.now += Duration::from_millis(20);
+        cluster.settle();
+    }
+    assert_eq!(heard(&cluster), ["s10", "s11", "s12"].map(String::from).into());
 }
 
 #[test]
