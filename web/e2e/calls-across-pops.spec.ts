@@ -1,8 +1,8 @@
 import { expect } from "vitest";
 
-import { expectFluent, NEAREST, test } from "./call";
+import { expectFluent, FLUENT_FPS, NEAREST, test } from "./call";
 import { figure } from "./figure";
-import { eventually, pause } from "./waiting";
+import { eventually } from "./waiting";
 
 /** The gap a person may notice when a PoP dies. */
 const MAX_GAP_MS = 5000;
@@ -63,7 +63,7 @@ test("a killed door costs no second of media, and signalling comes back by itsel
   const ana = await arrive("Ana", "bogota");
   const max = await arrive("Max", "milan");
   await Promise.all([ana.sees(), max.sees()]);
-  await pause(2000);
+  await Promise.all([ana.seesFluently(FLUENT_FPS), max.seesFluently(FLUENT_FPS)]);
   const gaps = Promise.all([ana.longestGap(8000), max.longestGap(8000)]);
   cluster.kill("panama-door");
   const killedMs = Date.now();
