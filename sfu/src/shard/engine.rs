@@ -38,7 +38,7 @@ use crate::{
     core::{
         contained::contained,
         demux::{Demux, Destination, Stray},
-        egress::outlet::Dropped,
+        egress::queue::Dropped,
         room::{ClientKey, Delivery, Effect, Estimate, Here, Peer, Room, StreamIds, TICK},
     },
     seats::Seats,

@@ -7,7 +7,8 @@ use str0m::{media::Mid, net::Protocol};
 use crate::core::{
     egress::{
         keys::Role,
-        outlet::{Dropped, ExtensionIds, Extra, Heard, Line, Outlet, Packet, Unsent},
+        outlet::{ExtensionIds, Extra, Heard, Line, Outlet, Packet, Unsent},
+        queue::Dropped,
         reports::Concerns,
         tap::Tap,
     },

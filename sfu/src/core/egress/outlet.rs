@@ -1,11 +1,8 @@
 //! One client's way out: packets with the numbers they have in a slot go in, sealed datagrams come out.
 //!
 //! Nothing is copied or sealed before it is sent: what waits is a share of the payload that all receivers have in common.
-//! Voices go before pictures. Packets of a picture that differ by one byte are made equally long by a byte of padding (RFC
-//! 3550 section 5.1), so that the kernel takes them in one call (UDP GSO wants equal lengths).
 
 use std::{
-    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,33 +12,24 @@ use rustc_hash::FxHashMap;
 use str0m::media::Mid;
 
 use super::{
-    header::{Extension, Header},
     keys::MasterKey,
-    numbers::{PacketNumber, StreamNumbers, Streams},
+    numbers::Streams,
     open::Opener,
+    queue::{Dropped, Purpose, Queues, Waiting},
     repair::{Path, Repairs},
     reports::{self, Concerns, Reception, Report},
     seal::{Sealer, Unsealed},
-    sender_report::{self, NtpTime, Sent},
+    sender_report::NtpTime,
+    stream::{Form, Stream},
 };
 use crate::core::{
     congestion::{Controller, Label, Limits, Next, Waiting as Waits, feedback::Feedback},
     rewrite::{Numbers, write_picture},
 };
 
-/// The most packets that wait, of voices, pictures and repairs each. More means that what paces them has lost its way; the oldest
-/// are dropped.
-const MAX_WAITING: usize = 1_024;
-/// How long a voice waits at most; it waits at all only where the machine is behind, and would be heard too late.
-const VOICE_PATIENCE: Duration = Duration::from_millis(400);
-/// How long pictures wait at most: what the path carries has fallen far below what they were chosen for, and a keyframe of
-/// a smaller one would wait behind them. Not less: now and then it takes a second until it is known what a new path carries.
-const PICTURE_PATIENCE: Duration = Duration::from_millis(2_500);
 /// What a path is taken to carry before anything is known, in kbit/s: what is chosen for a newcomer is not chosen for less, and
 /// would wait too long for the first probes.
 const INITIAL_KBPS: u32 = 1_000;
-/// How long repairs wait at most: the picture that they belong to has passed.
-const REPAIR_PATIENCE: Duration = Duration::from_millis(500);
 /// From this share of loss on, at any rate, a path loses much.
 const LOSSY: f64 = 0.03;
 /// How often the client is told when what was captured.
@@ -140,21 +128,6 @@ pub enum Heard {
     },
 }
 
-struct Stream {
-    mid: Mid,
-    ids: ExtensionIds,
-    numbers: StreamNumbers,
-    repair: Option<StreamNumbers>,
-    sent: Sent,
-    /// The timestamp that was captured last, when, and its clock's rate in Hz.
-    last: Option<(u32, Instant, u32)>,
-    /// Whether something was sent since the last report.
-    is_due: bool,
-    /// Whether the client has spoken of it, so that it knows the m-line.
-    is_known: bool,
-    repairs: Repairs,
-}
-
 /// What the controller knows packets by: the m-line, and the number of the packet or of the one that it repairs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Name {
@@ -175,44 +148,6 @@ impl Name {
     }
 }
 
-/// How a packet is written.
-#[derive(Debug, Clone, Copy)]
-struct Form {
-    is_repair: bool,
-    is_padded: bool,
-    /// Its transport-wide number.
-    transport: Option<u16>,
-}
-
-struct Waiting {
-    since: Instant,
-    stream: usize,
-    number: PacketNumber,
-    packet: Packet,
-    purpose: Purpose,
-}
-
-/// Why a packet is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
-    /// It is new.
-    First,
-    /// It stands in for the packet of this number.
-    Repair(u16),
-    /// It finds out what the path carries, and is the packet of this number once more.
-    Padding(u16),
-}
-
-impl Purpose {
-    /// The number of the packet that is sent once more.
-    fn repeats(self) -> Option<u16> {
-        match self {
-            Self::First => None,
-            Self::Repair(sequence) | Self::Padding(sequence) => Some(sequence),
-        }
-    }
-}
-
 /// See the [module](self).
 pub struct Outlet {
     sealer: Sealer,
@@ -225,30 +160,14 @@ pub struct Outlet {
     by_ssrc: FxHashMap<u32, usize>,
     /// Where the client says when packets came; without that everything goes at once.
     controller: Option<Controller>,
-    voices: VecDeque<Waiting>,
-    pictures: VecDeque<Waiting>,
-    /// Packets again that have not come. Where pictures wait too they take turns: what a narrow path lost of a large layer must
-    /// not hold up the smaller one that came after it.
-    repairs: VecDeque<Waiting>,
-    is_picture_next: bool,
+    queues: Queues,
     /// What the last report says is lost; empty between reports.
     lost: Vec<Name>,
-    run: Run,
     wake_at: Option<Instant>,
     next_report: Option<Instant>,
-    dropped: Dropped,
     extra: Extra,
     /// Where pictures have waited for too long.
     stalled: Vec<Mid>,
-}
-
-/// How many packets will never be sent.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Dropped {
-    /// Too many waited.
-    pub full: u64,
-    /// They have waited for too long.
-    pub late: u64,
 }
 
 /// Bytes that were sent beside each packet's own payload, once.
@@ -277,15 +196,10 @@ impl Outlet {
             by_mid: FxHashMap::default(),
             by_ssrc: FxHashMap::default(),
             controller: None,
-            voices: VecDeque::new(),
-            pictures: VecDeque::new(),
-            repairs: VecDeque::new(),
-            is_picture_next: false,
+            queues: Queues::default(),
             lost: Vec::new(),
-            run: Run::default(),
             wake_at: None,
             next_report: None,
-            dropped: Dropped::default(),
             extra: Extra::default(),
             stalled: Vec::new(),
         })
@@ -306,17 +220,7 @@ impl Outlet {
         let index = self.streams.len();
         self.by_mid.insert(line.mid, index);
         self.by_ssrc.insert(line.ssrc, index);
-        self.streams.push(Stream {
-            mid: line.mid,
-            ids: line.ids,
-            numbers,
-            repair,
-            sent: Sent::default(),
-            last: None,
-            is_due: false,
-            is_known: false,
-            repairs: Repairs::default(),
-        });
+        self.streams.push(Stream::new(line.mid, line.ids, numbers, repair));
         true
     }
 
@@ -327,43 +231,8 @@ impl Outlet {
     pub fn send(&mut self, mid: Mid, packet: Packet, now: Instant) -> Result<(), Unsent> {
         let index = *self.by_mid.get(&mid).ok_or(Unsent::UnknownLine)?;
         let number = self.streams[index].numbers.take(packet.numbers.sequence).ok_or(Unsent::NumberUsed)?;
-        self.wait(Waiting { since: now, stream: index, number, packet, purpose: Purpose::First });
+        self.queues.push(Waiting { since: now, stream: index, number, packet, purpose: Purpose::First });
         Ok(())
-    }
-
-    fn wait(&mut self, waiting: Waiting) {
-        let queue = match waiting.purpose {
-            Purpose::First if waiting.packet.codec.is_audio() => &mut self.voices,
-            Purpose::First => &mut self.pictures,
-            Purpose::Repair(_) | Purpose::Padding(_) => &mut self.repairs,
-        };
-        if queue.len() >= MAX_WAITING {
-            queue.pop_front();
-            self.dropped.full += 1;
-        }
-        queue.push_back(waiting);
-    }
-
-    /// Drops what has waited for too long.
-    fn drop_late(&mut self, now: Instant) {
-        let is_late = |waiting: &Waiting, patience| now.saturating_duration_since(waiting.since) > patience;
-        while self.voices.pop_front_if(|voice| is_late(voice, VOICE_PATIENCE)).is_some() {
-            self.dropped.late += 1;
-        }
-        while self.repairs.pop_front_if(|repair| is_late(repair, REPAIR_PATIENCE)).is_some() {
-            self.dropped.late += 1;
-        }
-        if !self.pictures.front().is_some_and(|picture| is_late(picture, PICTURE_PATIENCE)) {
-            return;
-        }
-        self.run = Run::default();
-        for picture in self.pictures.drain(..) {
-            self.dropped.late += 1;
-            let mid = self.streams[picture.stream].mid;
-            if !self.stalled.contains(&mid) {
-                self.stalled.push(mid);
-            }
-        }
     }
 
     /// What the path to the client is taken to carry, in kbit/s; none where it says nothing of when packets come.
@@ -385,12 +254,8 @@ impl Outlet {
 
     /// Whether anything waits to be sent.
     pub fn is_waiting(&self) -> bool {
-        let Waits { audio, video } = self.waits();
+        let Waits { audio, video } = self.queues.waits();
         audio || video
-    }
-
-    fn waits(&self) -> Waits {
-        Waits { audio: !self.voices.is_empty(), video: !self.pictures.is_empty() || !self.repairs.is_empty() }
     }
 
     /// When [`flush`](Self::flush) is to be called though nothing is sent.
@@ -400,7 +265,7 @@ impl Outlet {
 
     /// How many packets were dropped since this was last asked.
     pub fn take_dropped(&mut self) -> Dropped {
-        std::mem::take(&mut self.dropped)
+        std::mem::take(&mut self.queues.dropped)
     }
 
     /// What was sent besides since this was last asked.
@@ -419,36 +284,29 @@ impl Outlet {
         if let Some(controller) = &mut self.controller {
             controller.tick(now);
         }
-        self.drop_late(now);
+        let Self { queues, streams, stalled, .. } = self;
+        queues.drop_late(now, |stream| {
+            let mid = streams[stream].mid;
+            if !stalled.contains(&mid) {
+                stalled.push(mid);
+            }
+        });
         for _ in 0..MAX_FLUSHED {
-            let waiting = self.waits();
+            let waiting = self.queues.waits();
             let next = self.controller.as_mut().map_or_else(|| unpaced(waiting), |it| it.next(waiting, now));
             let packet = match next {
-                Next::Audio => self.voices.pop_front().map(|voice| (voice, 0)),
-                Next::Video => self.next_picture(),
-                Next::Padding { .. } => self.padding(now).map(|again| (again, 0)),
+                Next::Audio => self.queues.next_voice().map(|voice| (voice, false)),
+                Next::Video => self.queues.next_picture(),
+                Next::Padding { .. } => self.padding(now).map(|again| (again, false)),
                 Next::Wait { until } => {
                     self.wake_at = until;
                     return;
                 }
             };
-            let Some((packet, length)) = packet else { break };
-            self.write(packet, length, now, out, &mut written);
+            let Some((packet, is_padded)) = packet else { break };
+            self.write(packet, is_padded, now, out, &mut written);
         }
         self.wake_at = None;
-    }
-
-    /// The next packet of a picture, for the first time or again, and how long to make it.
-    fn next_picture(&mut self) -> Option<(Waiting, usize)> {
-        let is_repair = self.pictures.is_empty() || !self.is_picture_next;
-        if let Some(repair) = self.repairs.pop_front_if(|_| is_repair) {
-            self.is_picture_next = true;
-            return Some((repair, 0));
-        }
-        self.is_picture_next = false;
-        let waiting = self.pictures.pop_front()?;
-        let length = self.run.next(payload_bytes(&waiting), self.pictures.iter().map(payload_bytes));
-        Some((waiting, length))
     }
 
     /// What to send to find out what the path carries: the newest packet once more, as a repair. None before there is one.
@@ -460,17 +318,16 @@ impl Outlet {
         })
     }
 
-    /// Writes one packet, with a payload of `length` bytes if that takes one byte of padding.
+    /// Writes one packet, a byte longer if it is to be padded.
     fn write(
         &mut self,
         waiting: Waiting,
-        length: usize,
+        is_padded: bool,
         now: Instant,
         out: &mut Vec<u8>,
         written: &mut impl FnMut(usize),
     ) {
-        let is_padded = payload_bytes(&waiting) + 1 == length;
-        let bytes = payload_bytes(&waiting) + usize::from(is_padded) + OVERHEAD_BYTES;
+        let bytes = waiting.payload_bytes() + usize::from(is_padded) + OVERHEAD_BYTES;
         let Waiting { stream, number, packet, purpose, .. } = waiting;
         let sequence = number.sequence();
         let label = match purpose {
@@ -483,7 +340,7 @@ impl Outlet {
         let transport = controller.map(|controller| controller.sent(label, bytes, now).0);
         let start = out.len();
         let form = Form { is_repair: purpose != Purpose::First, is_padded, transport };
-        let header_bytes = self.write_header(stream, &number, &packet, form, out);
+        let header_bytes = self.streams[stream].write_header(&number, &packet, form, out);
         if let Some(sequence) = purpose.repeats() {
             // RFC 4588 section 4: the number of the packet that is repaired, and then that packet.
             out.extend_from_slice(&sequence.to_be_bytes());
@@ -498,7 +355,7 @@ impl Outlet {
         }
         if self.sealer.seal_rtp(number, out, start, header_bytes).is_err() {
             out.truncate(start);
-            self.dropped.full += 1;
+            self.queues.dropped.full += 1;
             return;
         }
         written(out.len() - start);
@@ -511,37 +368,6 @@ impl Outlet {
             Purpose::Repair(_) => self.extra.repair += payload,
             Purpose::Padding(_) => self.extra.probe += payload,
         }
-    }
-
-    fn write_header(
-        &self,
-        stream: usize,
-        number: &PacketNumber,
-        packet: &Packet,
-        form: Form,
-        out: &mut Vec<u8>,
-    ) -> usize {
-        let Stream { mid, ids, is_known, .. } = &self.streams[stream];
-        let transport = form.transport.map(u16::to_be_bytes);
-        let level = packet.level.map(|level| [u8::from(level.voice) << 7 | level.below_full_scale.min(127)]);
-        let orientation = packet.orientation.map(|orientation| [orientation]);
-        let candidates: [(Option<u8>, &[u8]); 4] = [
-            (ids.transport, transport.as_ref().map_or(&[], |value| value)),
-            (ids.mid.filter(|_| !is_known), mid.as_bytes()),
-            (ids.level, level.as_ref().map_or(&[], |value| value)),
-            (ids.orientation, orientation.as_ref().map_or(&[], |value| value)),
-        ];
-        let extensions = candidates.map(|(id, value)| Extension { id: id.unwrap_or_default(), value });
-        let types = packet.types;
-        let payload_type = if form.is_repair { types.repair.unwrap_or(types.media) } else { types.media };
-        let header = Header {
-            payload_type,
-            marker: packet.marker,
-            timestamp: packet.numbers.timestamp,
-            padded: form.is_padded,
-            extensions: &extensions,
-        };
-        header.write(number, out)
     }
 
     /// An RTCP datagram of the client's, opened in place. What it speaks of; none if it is not authentic.
@@ -598,7 +424,7 @@ impl Outlet {
             let Some(numbers) = &mut self.streams[name.stream].repair else { return };
             let Some(number) = numbers.take_next() else { return };
             let purpose = Purpose::Repair(name.sequence);
-            self.wait(Waiting { since: now, stream: name.stream, number, packet: packet.clone(), purpose });
+            self.queues.push(Waiting { since: now, stream: name.stream, number, packet: packet.clone(), purpose });
         }
     }
 
@@ -613,11 +439,7 @@ impl Outlet {
         let mut begin = out.len();
         let Self { streams, sealer, name, .. } = self;
         for stream in streams {
-            let is_due = std::mem::take(&mut stream.is_due);
-            let Some((timestamp, captured, hz)) = stream.last.filter(|_| is_due) else { continue };
-            let passed = now.saturating_duration_since(captured).as_micros() * u128::from(hz) / 1_000_000;
-            let timestamp = timestamp.wrapping_add(passed as u32);
-            sender_report::write(out, stream.numbers.ssrc(), at, timestamp, stream.sent, name);
+            stream.write_report(now, at, name, out);
             if out.len() - begin > REPORT_BYTES {
                 begin = end_reports(sealer, out, begin, &mut written);
             }
@@ -644,62 +466,4 @@ fn end_reports(sealer: &mut Sealer, out: &mut Vec<u8>, begin: usize, written: &m
         }
     }
     out.len()
-}
-
-impl Stream {
-    fn was_sent(&mut self, sequence: u16, packet: Packet, now: Instant) {
-        self.sent.packets = self.sent.packets.wrapping_add(1);
-        self.sent.payload_bytes = self.sent.payload_bytes.wrapping_add(packet.payload.len() as u32);
-        self.is_due = true;
-        if self.last.is_none_or(|(_, captured, _)| packet.captured >= captured) {
-            self.last = Some((packet.numbers.timestamp, packet.captured, clock_hz(packet.codec)));
-        }
-        if self.repair.is_none() || packet.codec.is_audio() {
-            return;
-        }
-        self.repairs.keep(sequence, packet, now);
-    }
-}
-
-/// How many bytes are written after the header.
-fn payload_bytes(waiting: &Waiting) -> usize {
-    waiting.packet.payload.len() + if waiting.purpose == Purpose::First { 0 } else { 2 }
-}
-
-/// RTP timestamps a second.
-fn clock_hz(codec: Codec) -> u32 {
-    match codec {
-        Codec::Pcmu | Codec::Pcma => 8_000,
-        codec if codec.is_audio() => 48_000,
-        _ => 90_000,
-    }
-}
-
-/// Packets in a row that can be made equally long by a byte of padding each.
-#[derive(Debug, Default)]
-struct Run {
-    /// How long they are made, and how many are still to come.
-    length: usize,
-    left: usize,
-}
-
-impl Run {
-    /// How long to make a packet of `first` bytes that is followed by others of these lengths.
-    fn next(&mut self, first: usize, following: impl Iterator<Item = usize>) -> usize {
-        if self.left == 0 {
-            let (mut shortest, mut longest) = (first, first);
-            self.left = 1;
-            for length in following {
-                (shortest, longest) = (shortest.min(length), longest.max(length));
-                if longest - shortest > 1 {
-                    break;
-                }
-                self.length = longest;
-                self.left += 1;
-            }
-            self.length = if self.left == 1 { first } else { self.length };
-        }
-        self.left -= 1;
-        self.length
-    }
 }
