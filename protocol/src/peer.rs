@@ -98,12 +98,15 @@ impl PeerMessage {
 }
 
 /// What a layer takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerRate {
     /// In kbit/s; 0 if it does not flow.
     pub kbps: u32,
     /// The height of its picture in pixels, if known.
     pub height: Option<u16>,
+    /// What each part of it takes that can be had by itself, in kbit/s, the least first; empty if it is not scalable.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rungs: Vec<u32>,
 }
 
 /// One layer that is wanted.
@@ -113,4 +116,7 @@ pub struct LayerDemand {
     pub rid: Option<String>,
     /// The number its datagrams shall carry.
     pub stream: StreamId,
+    /// Which parts of a scalable one: bit n stands for the nth of [`LayerRate::rungs`]. None for all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rungs: Option<u32>,
 }

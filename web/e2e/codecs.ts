@@ -1,3 +1,5 @@
+import { DEPENDENCY_DESCRIPTOR } from "@/sdk/scalability";
+
 import type { ChromiumParticipant, Prepare } from "./browser";
 
 interface Only {
@@ -5,11 +7,24 @@ interface Only {
   direction: RTCRtpTransceiverDirection;
 }
 
+interface Scalable {
+  scalabilityMode: string;
+  descriptor: string;
+}
+
 type Listening = Window & { __voices?: Set<string> };
 
 /** A page that sends video in no other codec, whatever the SDK prefers: `video/AV1`. */
 export function sending(mimeType: string): Prepare {
   return (page) => page.addInitScript<Only>(restrictCodec, { mimeType, direction: "sendonly" });
+}
+
+/** A page that sends its camera as one scalable stream (`L2T3`: two sizes, three rates), and says what depends on what. */
+export function scalable(mimeType: string, scalabilityMode: string): Prepare {
+  return async (page) => {
+    await sending(mimeType)(page);
+    await page.addInitScript<Scalable>(scaleCamera, { scalabilityMode, descriptor: DEPENDENCY_DESCRIPTOR });
+  };
 }
 
 /** A page that can show video in no other codec. */
@@ -36,6 +51,27 @@ function restrictCodec({ mimeType, direction }: Only): void {
       if (wanted.length === 0) throw new Error(`This browser has no ${mimeType}`);
       // Repairs are offered beside whatever they repair.
       transceiver.setCodecPreferences([...wanted, ...known.filter((codec) => codec.mimeType === "video/rtx")]);
+    }
+    return transceiver;
+  };
+}
+
+/** Runs in a page before its own scripts. */
+function scaleCamera({ scalabilityMode, descriptor }: Scalable): void {
+  type Negotiating = RTCRtpTransceiver & {
+    getHeaderExtensionsToNegotiate(): { uri: string; direction: string }[];
+    setHeaderExtensionsToNegotiate(extensions: { uri: string; direction: string }[]): void;
+  };
+  const add = RTCPeerConnection.prototype.addTransceiver;
+  RTCPeerConnection.prototype.addTransceiver = function scaled(trackOrKind, init) {
+    const isCamera = (init?.sendEncodings?.length ?? 0) > 1;
+    const encoding = { scalabilityMode, maxBitrate: 1_000_000 } as RTCRtpEncodingParameters;
+    const own = isCamera ? { ...init, sendEncodings: [encoding] } : init;
+    const transceiver = Reflect.apply(add, this, [trackOrKind, own]) as Negotiating;
+    if (isCamera) {
+      const extensions = transceiver.getHeaderExtensionsToNegotiate();
+      for (const extension of extensions) if (extension.uri === descriptor) extension.direction = "sendrecv";
+      transceiver.setHeaderExtensionsToNegotiate(extensions);
     }
     return transceiver;
   };

@@ -1,7 +1,23 @@
 //! Which layer of each shown track a receiver gets, from what its path carries and how large it shows them.
 
+use super::svc::ladder::Rung;
+
 /// A raise must fit with this margin, in percent of the budget, so that a layer is not taken back at once.
 const RAISE_MARGIN_PERCENT: u32 = 85;
+
+/// Which of a track's streams is sent, and how much of it. Higher ones are better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pick {
+    /// The index of the stream among the track's simulcast layers.
+    pub layer: usize,
+    /// Where on the ladder of a scalable stream.
+    pub rung: Rung,
+}
+
+impl Pick {
+    /// What there is of every track.
+    pub const LOWEST: Pick = Pick { layer: 0, rung: 0 };
+}
 
 /// One layer of a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,19 +31,20 @@ pub struct Layer {
 /// A track that a receiver shows.
 #[derive(Debug, Clone)]
 pub struct Wish {
-    /// The layers that are being sent now, lowest first, each with its index among all the track's layers.
-    pub layers: Vec<(usize, Layer)>,
+    /// The layers that are being sent now, lowest first.
+    pub layers: Vec<(Pick, Layer)>,
     /// The height it is shown at, in pixels.
     pub height: u16,
     /// The layer the receiver gets now.
-    pub current: Option<usize>,
+    pub current: Option<Pick>,
 }
 
 impl Wish {
-    /// The places in `layers` worth sending: up to the first that is as high as the track is shown.
-    fn useful(&self) -> &[(usize, Layer)] {
-        let enough = self.layers.iter().position(|(_, layer)| layer.height >= self.height);
-        &self.layers[..enough.map_or(self.layers.len(), |place| place + 1)]
+    /// The places in `layers` worth sending: up to those that are as high as the track is shown.
+    fn useful(&self) -> &[(Pick, Layer)] {
+        let enough = self.layers.iter().map(|(_, layer)| layer.height).find(|height| *height >= self.height);
+        let too_large = |(_, layer): &(Pick, Layer)| enough.is_some_and(|enough| layer.height > enough);
+        &self.layers[..self.layers.iter().position(too_large).unwrap_or(self.layers.len())]
     }
 
     /// What the best layer worth sending takes, in kbit/s.
@@ -35,8 +52,8 @@ impl Wish {
         self.useful().last().map_or(0, |(_, layer)| layer.kbps)
     }
 
-    fn was_at_least(&self, index: usize) -> bool {
-        self.current.is_some_and(|current| current >= index)
+    fn was_at_least(&self, pick: Pick) -> bool {
+        self.current.is_some_and(|current| current >= pick)
     }
 }
 
@@ -44,20 +61,20 @@ impl Wish {
 ///
 /// Everyone gets the lowest layer before anyone gets a better one; better ones go to the most important first. What
 /// a receiver does not have yet must fit with a margin; what it has is kept as long as it fits.
-pub fn allocate(budget_kbps: u32, wishes: &[Wish]) -> Vec<Option<usize>> {
+pub fn allocate(budget_kbps: u32, wishes: &[Wish]) -> Vec<Option<Pick>> {
     let mut chosen: Vec<Option<usize>> = vec![None; wishes.len()];
     let mut used = 0u32;
     let top = wishes.iter().map(|wish| wish.useful().len()).max().unwrap_or(0);
     for step in 0..top {
         for (wish, place) in wishes.iter().zip(&mut chosen) {
-            let Some((index, layer)) = wish.useful().get(step) else { continue };
+            let Some((pick, layer)) = wish.useful().get(step) else { continue };
             if step > 0 && *place != Some(step - 1) {
                 continue;
             }
             let before = step.checked_sub(1).map_or(0, |below| wish.useful()[below].1.kbps);
             // The lowest layer needs no margin: while nothing is sent the estimate does not grow either, and a picture that
             // was paused would stay so.
-            let kept = step == 0 || wish.was_at_least(*index);
+            let kept = step == 0 || wish.was_at_least(*pick);
             let limit = if kept { budget_kbps } else { with_margin(budget_kbps) };
             let after = (used - before).saturating_add(layer.kbps);
             if after <= limit {
@@ -79,41 +96,63 @@ mod tests {
 
     use super::*;
 
+    fn whole(layer: usize) -> Pick {
+        Pick { layer, rung: 0 }
+    }
+
     fn simulcast(height: u16, current: Option<usize>) -> Wish {
         let layers = [(150, 180), (500, 360), (1700, 720)];
-        let layers = layers.iter().enumerate().map(|(i, (kbps, height))| (i, Layer { kbps: *kbps, height: *height }));
-        Wish { layers: layers.collect(), height, current }
+        let layers =
+            layers.iter().enumerate().map(|(i, (kbps, height))| (whole(i), Layer { kbps: *kbps, height: *height }));
+        Wish { layers: layers.collect(), height, current: current.map(whole) }
+    }
+
+    /// The layers that are chosen, by their index.
+    fn layers(budget_kbps: u32, wishes: &[Wish]) -> Vec<Option<usize>> {
+        allocate(budget_kbps, wishes).into_iter().map(|pick| pick.map(|pick| pick.layer)).collect()
     }
 
     #[test]
     fn a_slow_path_gets_the_low_layer_and_a_fast_one_the_high() {
-        assert_eq!(allocate(300, &[simulcast(720, Some(2))]), [Some(0)]);
-        assert_eq!(allocate(3000, &[simulcast(720, Some(0))]), [Some(2)]);
-        assert_eq!(allocate(100, &[simulcast(720, Some(0))]), [None], "paused rather than flooding the path");
+        assert_eq!(layers(300, &[simulcast(720, Some(2))]), [Some(0)]);
+        assert_eq!(layers(3000, &[simulcast(720, Some(0))]), [Some(2)]);
+        assert_eq!(layers(100, &[simulcast(720, Some(0))]), [None], "paused rather than flooding the path");
     }
 
     #[test]
     fn a_paused_picture_comes_back_as_soon_as_its_lowest_layer_fits() {
-        assert_eq!(allocate(169, &[simulcast(720, None)]), [Some(0)]);
-        assert_eq!(allocate(149, &[simulcast(720, None)]), [None]);
+        assert_eq!(layers(169, &[simulcast(720, None)]), [Some(0)]);
+        assert_eq!(layers(149, &[simulcast(720, None)]), [None]);
     }
 
     #[test]
     fn nothing_larger_than_shown_is_sent() {
-        assert_eq!(allocate(10_000, &[simulcast(180, None), simulcast(300, None)]), [Some(0), Some(1)]);
+        assert_eq!(layers(10_000, &[simulcast(180, None), simulcast(300, None)]), [Some(0), Some(1)]);
     }
 
     #[test]
     fn everyone_is_seen_before_anyone_is_sharp() {
         let three = [simulcast(720, None), simulcast(720, None), simulcast(720, None)];
-        assert_eq!(allocate(600, &three), [Some(0), Some(0), Some(0)]);
-        assert_eq!(allocate(1000, &three), [Some(1), Some(0), Some(0)], "the most important first");
+        assert_eq!(layers(600, &three), [Some(0), Some(0), Some(0)]);
+        assert_eq!(layers(1000, &three), [Some(1), Some(0), Some(0)], "the most important first");
     }
 
     #[test]
     fn a_layer_is_kept_at_the_edge_and_not_taken_at_the_edge() {
-        assert_eq!(allocate(520, &[simulcast(720, Some(1))]), [Some(1)]);
-        assert_eq!(allocate(520, &[simulcast(720, Some(0))]), [Some(0)]);
+        assert_eq!(layers(520, &[simulcast(720, Some(1))]), [Some(1)]);
+        assert_eq!(layers(520, &[simulcast(720, Some(0))]), [Some(0)]);
+    }
+
+    #[test]
+    fn a_smaller_picture_is_had_at_each_of_its_rates_before_a_larger_one() {
+        let rungs = [(60, 180), (90, 180), (120, 180), (400, 360), (1_200, 720)];
+        let layers = (0..).zip(rungs).map(|(rung, (kbps, height))| (Pick { layer: 0, rung }, Layer { kbps, height }));
+        let wish = Wish { layers: layers.collect(), height: 360, current: None };
+        let rung = |budget| allocate(budget, std::slice::from_ref(&wish))[0].map(|pick| pick.rung);
+        let rungs: Vec<_> = [50, 80, 110, 200, 500, 5_000].map(rung).into();
+        assert_eq!(rungs, [None, Some(0), Some(1), Some(2), Some(3), Some(3)], "nothing larger than it is shown");
+        let small = Wish { height: 180, ..wish };
+        assert_eq!(allocate(5_000, &[small])[0].map(|pick| pick.rung), Some(2), "small, and at its full rate");
     }
 
     proptest! {
@@ -123,7 +162,7 @@ mod tests {
             wishes in prop::collection::vec((0u16..1200, prop::option::of(0usize..3)), 0..10),
         ) {
             let wishes: Vec<Wish> = wishes.into_iter().map(|(height, current)| simulcast(height, current)).collect();
-            let chosen = allocate(budget, &wishes);
+            let chosen = layers(budget, &wishes);
             let used: u32 = wishes.iter().zip(&chosen).map(|(w, c)| c.map_or(0, |c| w.layers[c].1.kbps)).sum();
             prop_assert!(used <= budget);
         }

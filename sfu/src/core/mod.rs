@@ -8,6 +8,8 @@
 //! | [`assignment`]    | which track stands in which slot                                                    |
 //! | [`allocation`]    | which layer each slot gets                                                          |
 //! | [`rewrite`]       | the numbers of a slot's stream                                                      |
+//! | [`svc`]           | which layers of a scalable stream a receiver gets                                   |
+//! | [`omissions`]     | numbers that close up over what was left out                                        |
 //! | [`keyframes`]     | where pictures begin, how often to ask for one                                      |
 //! | [`arrivals`]      | which packets have come                                                             |
 //! | [`capture_clock`] | when something was captured, on this node's clock                                   |
@@ -29,7 +31,9 @@ pub mod contained;
 pub mod demux;
 pub mod egress;
 pub mod keyframes;
+pub mod omissions;
 pub mod rewrite;
 pub mod room;
 pub mod seating;
 pub mod speakers;
+pub mod svc;

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use isthmus_protocol::media::{Codec, MediaPacket};
 use str0m::rtp::Vp8Descriptor;
 
+use super::{omissions::Omissions, svc::descriptor};
+
 /// VP8 and VP9 picture ids have 15 bits (RFC 7741 section 4.2, RFC 9628 section 4.2).
 const PICTURE_ID_MASK: u16 = 0x7fff;
 /// A source whose numbers jump by more than this has paused, was held back here, or began anew: what comes is taken as after
@@ -28,6 +30,8 @@ pub struct Numbers {
     pub timestamp: u32,
     /// Picture id and TL0PICIDX for VP8 and VP9 payloads that carry them.
     pub picture: Option<Picture>,
+    /// The number of its frame in its dependency descriptor, if it has one.
+    pub frame: Option<u16>,
 }
 
 /// The picture numbers of a payload descriptor.
@@ -51,6 +55,8 @@ struct Source {
     timestamp_offset: u32,
     picture_offset: u16,
     tl0_offset: u8,
+    frame_offset: u16,
+    omissions: Omissions,
 }
 
 #[derive(Debug)]
@@ -59,6 +65,7 @@ struct Sent {
     timestamp: u32,
     captured: Instant,
     picture: Option<Picture>,
+    frame: Option<u16>,
 }
 
 /// Rewrites the numbers of the packets of successive sources.
@@ -88,7 +95,7 @@ impl Rewriter {
         let source = self.source.get_or_insert_with(|| {
             begin_source(self.clock_hz, self.first_sequence, self.sent.as_ref(), packet, picture, captured)
         });
-        let step = packet.sequence.wrapping_sub(source.highest as u16).cast_signed();
+        let step = source.step(packet.sequence);
         let paused = captured.saturating_duration_since(source.captured) > MAX_PAUSE;
         if paused || step.unsigned_abs() > MAX_STEP {
             self.switch();
@@ -98,26 +105,49 @@ impl Rewriter {
         if extended < source.first {
             return None;
         }
+        let closed_up = source.omissions.close_up(extended)?;
         source.highest = source.highest.max(extended);
         source.captured = source.captured.max(captured);
         let numbers = Numbers {
-            sequence: extended.wrapping_add(source.sequence_offset),
+            sequence: closed_up.wrapping_add(source.sequence_offset),
             timestamp: packet.timestamp.wrapping_add(source.timestamp_offset),
             picture: picture.map(|p| Picture {
                 id: p.id.wrapping_add(source.picture_offset) & PICTURE_ID_MASK,
                 tl0: p.tl0.map(|tl0| tl0.wrapping_add(source.tl0_offset)),
             }),
+            frame: frame_number(packet).map(|number| number.wrapping_add(source.frame_offset)),
         };
         self.remember(numbers, captured);
         Some(numbers)
     }
 
+    /// A packet of the source is not sent on purpose: the numbers of those after it close up. One that comes late leaves a
+    /// gap, since those after it have been sent.
+    pub fn leave_out(&mut self, sequence: u16) {
+        let Some(source) = &mut self.source else { return };
+        let step = source.step(sequence);
+        if step > 0 && step.unsigned_abs() <= MAX_STEP {
+            source.highest += u64::from(step.unsigned_abs());
+            source.omissions.add(source.highest);
+        }
+    }
+
     fn remember(&mut self, numbers: Numbers, captured: Instant) {
         let is_newest = self.sent.as_ref().is_none_or(|sent| numbers.sequence > sent.highest);
         if is_newest {
-            let picture = numbers.picture.or(self.sent.as_ref().and_then(|sent| sent.picture));
-            self.sent = Some(Sent { highest: numbers.sequence, timestamp: numbers.timestamp, captured, picture });
+            let before = self.sent.as_ref();
+            let picture = numbers.picture.or(before.and_then(|sent| sent.picture));
+            let frame = numbers.frame.or(before.and_then(|sent| sent.frame));
+            self.sent =
+                Some(Sent { highest: numbers.sequence, timestamp: numbers.timestamp, captured, picture, frame });
         }
+    }
+}
+
+impl Source {
+    /// How far ahead of the newest a packet is.
+    fn step(&self, sequence: u16) -> i16 {
+        sequence.wrapping_sub(self.highest as u16).cast_signed()
     }
 }
 
@@ -139,6 +169,8 @@ fn begin_source(
             timestamp_offset: 0,
             picture_offset: 0,
             tl0_offset: 0,
+            frame_offset: 0,
+            omissions: Omissions::default(),
         };
     };
     let passed = captured.saturating_duration_since(sent.captured).max(Duration::from_millis(MIN_SWITCH_STEP_MS));
@@ -153,7 +185,13 @@ fn begin_source(
         timestamp_offset: sent.timestamp.wrapping_add(ticks).wrapping_sub(packet.timestamp),
         picture_offset: next_id.wrapping_sub(picture.map_or(0, |p| p.id)) & PICTURE_ID_MASK,
         tl0_offset: next_tl0.wrapping_sub(picture.and_then(|p| p.tl0).unwrap_or(0)),
+        frame_offset: sent.frame.map_or(0, |f| f.wrapping_add(1)).wrapping_sub(frame_number(packet).unwrap_or(0)),
+        omissions: Omissions::default(),
     }
+}
+
+fn frame_number(packet: &MediaPacket) -> Option<u16> {
+    descriptor::frame_number(packet.descriptor.as_deref()?)
 }
 
 fn picture(packet: &MediaPacket) -> Option<Picture> {

@@ -25,7 +25,11 @@ use str0m::{
 };
 use tokio::sync::mpsc;
 
-use super::{outlet::ClientOutlet, touched::Due};
+use super::{
+    descriptor::{self, Descriptor},
+    outlet::ClientOutlet,
+    touched::Due,
+};
 use crate::core::{
     allowance::Allowance,
     egress::{
@@ -278,7 +282,7 @@ impl Client {
             level,
             orientation: extensions.video_orientation.map(|orientation| orientation as u8),
             captured_us: captured_us(packet),
-            descriptor: None,
+            descriptor: extensions.user_values.get::<Descriptor>().map(|Descriptor(bytes)| bytes.clone()),
             payload: packet.payload.clone(),
         };
         Some((mid, rid, media))
@@ -298,7 +302,7 @@ impl Client {
 
     /// Queues a packet in a slot. Whether there was a way to send it.
     pub(super) fn send(&mut self, outgoing: &Outgoing<'_>, now: Instant) -> bool {
-        let Outgoing { mid, numbers, packet, captured } = outgoing;
+        let Outgoing { mid, numbers, marker, packet, captured } = outgoing;
         let Some((payload_type, payload)) = self.encoding(*mid, packet) else { return false };
         if !self.connected || packet.payload.len() > MAX_PAYLOAD_BYTES {
             return false;
@@ -309,9 +313,10 @@ impl Client {
             captured: *captured,
             codec: packet.codec,
             types: PayloadTypes { media: *payload_type, repair },
-            marker: packet.marker,
+            marker: *marker,
             level: packet.level,
             orientation: packet.orientation,
+            descriptor: packet.descriptor.clone(),
             payload,
         };
         self.outlet.send(*mid, waiting, now).is_ok()
@@ -355,6 +360,7 @@ impl Client {
                 transport: id(Extension::TransportSequenceNumber),
                 level: id(Extension::AudioLevel),
                 orientation: id(Extension::VideoOrientation),
+                descriptor: id(descriptor::extension()),
             }
         };
         Ok(outlet.answer(answer, slots, extensions, random, now))

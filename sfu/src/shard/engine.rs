@@ -644,7 +644,7 @@ fn forward(
                 counters.dropped("not_sendable");
             }
         }
-        Delivery::Peer { peer, stream } => {
+        Delivery::Peer { peer, stream, packet } => {
             let sent = links.get(peer).map(|link| link.media(stream, packet.clone()));
             match (sent, peer) {
                 (Some(Ok(())), Peer::Node(_)) => {}

@@ -15,6 +15,7 @@
 
 mod client;
 mod counters;
+mod descriptor;
 mod engine;
 mod inbox;
 mod load;

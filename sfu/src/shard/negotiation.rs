@@ -16,6 +16,7 @@ use str0m::{
 
 use super::{
     client::{Client, Panicked},
+    descriptor,
     outlet::ClientOutlet,
 };
 use crate::core::{
@@ -68,7 +69,8 @@ pub(super) fn peer_connection(certificate: &DtlsCert, candidates: &[Candidate], 
         .enable_pcma(true, false)
         .enable_vp8(true)
         .enable_vp9(true)
-        .enable_av1(true);
+        .enable_av1(true)
+        .set_extension(descriptor::ID, descriptor::extension());
     add_h264(config.codec_config());
     let (mut rtc, tap) = tapped(config, now);
     for candidate in candidates {

@@ -6,6 +6,8 @@ export interface Environment {
   fetch(url: string, init?: RequestInit): Promise<Response>;
   openSocket(url: string, protocols: string[]): Socket;
   createPeerConnection(configuration: RTCConfiguration): RTCPeerConnection;
+  /** What pictures can be sent in. */
+  videoCodecs(): RTCRtpCodec[];
   readonly mediaDevices: Devices | undefined;
   /** Calls back once after `delayMs`; the returned function cancels. */
   after(delayMs: number, callback: () => void): Cancel;
@@ -40,6 +42,7 @@ export function browserEnvironment(): Environment {
     fetch: (url, init) => fetch(url, init),
     openSocket: (url, protocols) => new WebSocket(url, protocols),
     createPeerConnection: (configuration) => new RTCPeerConnection(configuration),
+    videoCodecs: () => RTCRtpSender.getCapabilities("video")?.codecs ?? [],
     // Browsers hide mediaDevices on insecure origins, whatever the types say.
     mediaDevices: (navigator as { mediaDevices?: MediaDevices }).mediaDevices,
     after: (delayMs, callback) => {

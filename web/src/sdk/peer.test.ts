@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 
 import { AUDIO_SLOTS, Peer } from "./peer";
 import type { OfferedTrack } from "./protocol.gen";
+import { DEPENDENCY_DESCRIPTOR } from "./scalability";
 import { scriptedTrack } from "./testing/peer-connection";
 import { settled, World } from "./testing/world";
 
@@ -123,6 +124,28 @@ describe("media", () => {
     ]);
     const slots = connection.transceivers.filter(({ direction }) => direction === "recvonly");
     expect(slots).toHaveLength(AUDIO_SLOTS + 4);
+  });
+
+  test("is told what the frames of others depend on", async () => {
+    const { connection } = await joined();
+    const directions = connection.transceivers.map((transceiver) => {
+      const extensions = transceiver.getHeaderExtensionsToNegotiate();
+      const descriptor = extensions.find(({ uri }) => uri === DEPENDENCY_DESCRIPTOR);
+      return [transceiver.receiver.track.kind, transceiver.direction, descriptor?.direction];
+    });
+    expect(directions.filter(([kind, direction]) => kind === "video" && direction === "recvonly")).toEqual(
+      Array.from({ length: 4 }, () => ["video", "recvonly", "sendrecv"]),
+    );
+    expect(directions.filter(([kind, , descriptor]) => kind === "audio" && descriptor !== "stopped")).toEqual([]);
+  });
+
+  test("shares a screen at three rates, in a codec whose slower ones can be had alone", async () => {
+    const { peer, offers, connection } = await joined();
+    peer.answer(offers.length, "answer");
+    peer.publish("screen", { track: scriptedTrack("video"), muted: false });
+    const screen = connection.transceivers.at(-1);
+    expect(screen?.encodings).toMatchObject([{ scalabilityMode: "L1T3" }]);
+    expect(screen?.codecs).toEqual(["video/VP9", "video/rtx"]);
   });
 
   test("sends only the layers that someone shows, in the order in which that was said", async () => {

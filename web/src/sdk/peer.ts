@@ -1,5 +1,6 @@
 import type { Environment } from "./environment";
 import type { OfferedTrack, Source } from "./protocol.gen";
+import { offerDependencies, preferScalable } from "./scalability";
 
 /** Voices received at a time. */
 export const AUDIO_SLOTS = 3;
@@ -10,7 +11,8 @@ const CAMERA_LAYERS: RTCRtpEncodingParameters[] = [
   { rid: "h", scaleResolutionDownBy: 2, maxBitrate: 500_000 },
   { rid: "f", scaleResolutionDownBy: 1, maxBitrate: 1_700_000 },
 ];
-const SCREEN_LAYER: RTCRtpEncodingParameters = { maxBitrate: 2_500_000 };
+/** A screen keeps its size, or nobody could read it: on a narrow path it is shown less often (three layers by rate). */
+const SCREEN_LAYER: RTCRtpEncodingParameters & { scalabilityMode: string } = { maxBitrate: 2_500_000, scalabilityMode: "L1T3" };
 
 /** What one of our own m-lines carries now: nothing while it is muted by stopping its capture. */
 export interface OwnTrack {
@@ -31,6 +33,7 @@ export interface PeerHandlers {
  * changes by signalling; only a new own track, more slots or an ICE restart is a new offer. Offers go one at a time.
  */
 export class Peer {
+  readonly #environment: Environment;
   readonly #connection: RTCPeerConnection;
   readonly #handlers: PeerHandlers;
   readonly #own = new Map<Source, { transceiver: RTCRtpTransceiver; muted: boolean }>();
@@ -43,6 +46,7 @@ export class Peer {
   #parameters: Promise<unknown> = Promise.resolve();
 
   constructor(environment: Environment, handlers: PeerHandlers) {
+    this.#environment = environment;
     this.#handlers = handlers;
     this.#connection = environment.createPeerConnection({ bundlePolicy: "max-bundle", rtcpMuxPolicy: "require" });
     this.#connection.onicecandidate = ({ candidate }) => handlers.candidate(candidate?.candidate ?? "");
@@ -77,7 +81,9 @@ export class Peer {
     const missing = { audio: AUDIO_SLOTS - this.#slots.audio.length, video: video - this.#slots.video.length };
     for (const kind of ["audio", "video"] as const) {
       for (let count = missing[kind]; count > 0; count -= 1) {
-        this.#slots[kind].push(this.#connection.addTransceiver(kind, { direction: "recvonly" }));
+        const slot = this.#connection.addTransceiver(kind, { direction: "recvonly" });
+        if (kind === "video") offerDependencies(slot);
+        this.#slots[kind].push(slot);
       }
     }
     if (missing.audio > 0 || missing.video > 0) this.#negotiate();
@@ -166,8 +172,11 @@ export class Peer {
     switch (source) {
       case "camera":
         return this.#connection.addTransceiver("video", { direction: "sendonly", sendEncodings: CAMERA_LAYERS });
-      case "screen":
-        return this.#connection.addTransceiver("video", { direction: "sendonly", sendEncodings: [SCREEN_LAYER] });
+      case "screen": {
+        const screen = this.#connection.addTransceiver("video", { direction: "sendonly", sendEncodings: [SCREEN_LAYER] });
+        preferScalable(screen, this.#environment.videoCodecs());
+        return screen;
+      }
       case "microphone":
       case "screen_audio":
         return this.#connection.addTransceiver("audio", { direction: "sendonly" });

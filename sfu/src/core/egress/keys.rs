@@ -131,7 +131,7 @@ impl MasterKey {
 }
 
 #[cfg(test)]
-pub(super) fn bytes(hex: &str) -> Vec<u8> {
+pub(in crate::core) fn bytes(hex: &str) -> Vec<u8> {
     let digits: Vec<u8> = hex.bytes().filter(u8::is_ascii_hexdigit).collect();
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("hex");
     digits.chunks(2).map(byte).collect()

@@ -52,6 +52,8 @@ pub struct ExtensionIds {
     pub level: Option<u8>,
     /// 3GPP TS 26.114 section 7.4.5: how the picture is to be turned.
     pub orientation: Option<u8>,
+    /// AV1 RTP payload format, appendix A: what a frame of a scalable picture depends on.
+    pub descriptor: Option<u8>,
 }
 
 /// An m-line on which the client receives.
@@ -93,6 +95,8 @@ pub struct Packet {
     pub level: Option<AudioLevel>,
     /// How the picture is to be turned.
     pub orientation: Option<u8>,
+    /// What its frame depends on, by the publisher's own numbers; at most 255 bytes.
+    pub descriptor: Option<Arc<[u8]>>,
     /// The payload as it came.
     pub payload: Arc<[u8]>,
 }

@@ -110,13 +110,14 @@ mod tests {
 
     fn sent(sequence: u16, at: Instant) -> Repairs {
         let packet = Packet {
-            numbers: Numbers { sequence: sequence.into(), timestamp: 0, picture: None },
+            numbers: Numbers { sequence: sequence.into(), timestamp: 0, picture: None, frame: None },
             captured: at,
             codec: Codec::Vp8,
             types: PayloadTypes { media: 96, repair: Some(97) },
             marker: false,
             level: None,
             orientation: None,
+            descriptor: None,
             payload: vec![0; 100].into(),
         };
         let mut repairs = Repairs::default();

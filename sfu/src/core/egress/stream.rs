@@ -12,6 +12,10 @@ use super::{
     repair::Repairs,
     sender_report::{self, NtpTime, Sent},
 };
+use crate::core::svc::descriptor;
+
+/// What a header extension has at most (RFC 8285 section 4.3).
+const MAX_DESCRIPTOR_BYTES: usize = 255;
 
 /// How a packet is written.
 #[derive(Debug, Clone, Copy)]
@@ -59,11 +63,15 @@ impl Stream {
         let transport = form.transport.map(u16::to_be_bytes);
         let level = packet.level.map(|level| [u8::from(level.voice) << 7 | level.below_full_scale.min(127)]);
         let orientation = packet.orientation.map(|orientation| [orientation]);
-        let candidates: [(Option<u8>, &[u8]); 4] = [
+        let mut written = [0; MAX_DESCRIPTOR_BYTES];
+        let descriptor = packet.descriptor.as_deref().filter(|_| ids.descriptor.is_some());
+        let descriptor = descriptor.and_then(|bytes| renumbered(bytes, packet.numbers.frame, &mut written));
+        let candidates: [(Option<u8>, &[u8]); 5] = [
             (ids.transport, transport.as_ref().map_or(&[], |value| value)),
             (ids.mid.filter(|_| !is_known), mid.as_bytes()),
             (ids.level, level.as_ref().map_or(&[], |value| value)),
             (ids.orientation, orientation.as_ref().map_or(&[], |value| value)),
+            (ids.descriptor, descriptor.unwrap_or_default()),
         ];
         let extensions = candidates.map(|(id, value)| Extension { id: id.unwrap_or_default(), value });
         let types = packet.types;
@@ -103,11 +111,60 @@ impl Stream {
     }
 }
 
+/// A dependency descriptor with its number in the client's stream.
+fn renumbered<'a>(bytes: &[u8], frame: Option<u16>, out: &'a mut [u8; MAX_DESCRIPTOR_BYTES]) -> Option<&'a [u8]> {
+    let out = out.get_mut(..bytes.len())?;
+    out.copy_from_slice(bytes);
+    descriptor::write_frame_number(out, frame?);
+    Some(out)
+}
+
 /// RTP timestamps a second.
 fn clock_hz(codec: Codec) -> u32 {
     match codec {
         Codec::Pcmu | Codec::Pcma => 8_000,
         codec if codec.is_audio() => 48_000,
         _ => 90_000,
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the origin of the tests' virtual clock")]
+mod tests {
+    use super::{
+        super::{numbers::Streams, outlet::PayloadTypes},
+        *,
+    };
+    use crate::core::rewrite::Numbers;
+
+    #[test]
+    fn a_descriptor_goes_to_whoever_negotiated_it_with_the_number_that_the_frame_has_there() {
+        let descriptor: Vec<u8> = (0..20).collect();
+        let packet = Packet {
+            numbers: Numbers { sequence: 7, timestamp: 0, picture: None, frame: Some(0xabcd) },
+            captured: Instant::now(),
+            codec: Codec::Vp9,
+            types: PayloadTypes { media: 98, repair: None },
+            marker: false,
+            level: None,
+            orientation: None,
+            descriptor: Some(descriptor.clone().into()),
+            payload: [][..].into(),
+        };
+        let header = |descriptor| {
+            let mut streams = Streams::default();
+            let mut numbers = streams.begin(1).expect("new");
+            let number = numbers.take(7).expect("new");
+            let ids = ExtensionIds { descriptor, ..ExtensionIds::default() };
+            let stream = Stream::new(Mid::from("v"), ids, numbers, None);
+            let mut out = Vec::new();
+            stream.write_header(&number, &packet, Form { is_repair: false, is_padded: false, transport: None }, &mut out);
+            out
+        };
+        let with = header(Some(12));
+        assert_eq!(with[12..16], [0x10, 0x00, 0, 6], "RFC 8285 section 4.3: too long for the form of one byte");
+        assert_eq!(with[16..21], [12, 20, 0, 0xab, 0xcd]);
+        assert_eq!(with[21..38], descriptor[3..]);
+        assert_eq!(header(None).len(), 12);
     }
 }

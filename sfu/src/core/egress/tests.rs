@@ -218,6 +218,7 @@ fn outlet_with(pair: &Pair, transport: Option<str0m::rtp::Extension>) -> Outlet 
         transport: transport.and_then(id),
         level: id(str0m::rtp::Extension::AudioLevel),
         orientation: id(str0m::rtp::Extension::VideoOrientation),
+        descriptor: None,
     };
     let key = |role| pair.tap.key(role).expect("exported");
     let mut outlet = Outlet::new(&key(Role::Server), &key(Role::Client), "isthmus".into()).expect("usable keys");
@@ -236,13 +237,14 @@ fn outlet_with(pair: &Pair, transport: Option<str0m::rtp::Extension>) -> Outlet 
 
 fn picture(sequence: u64, bytes: usize, captured: Instant) -> Packet {
     Packet {
-        numbers: Numbers { sequence, timestamp: sequence as u32 * 3_000, picture: None },
+        numbers: Numbers { sequence, timestamp: sequence as u32 * 3_000, picture: None, frame: None },
         captured,
         codec: Codec::Vp8,
         types: PICTURES,
         marker: sequence.is_multiple_of(5),
         level: None,
         orientation: None,
+        descriptor: None,
         payload: vec![sequence as u8; bytes].into(),
     }
 }

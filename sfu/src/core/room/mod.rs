@@ -8,7 +8,8 @@
 //! | `membership.rs`   | joining, leaving, what everyone is told                  |
 //! | `moves.rs`        | a stay that takes the place of another                   |
 //! | `publications.rs` | tracks of participants here and elsewhere                |
-//! | `receivers.rs`    | slots, views, layers                                     |
+//! | `receivers.rs`    | views, what fills slots, which layers they get           |
+//! | `slots.rs`        | one slot: what is to be sent in it, what is being sent   |
 //! | `peers.rs`        | what peers say and want                                  |
 //! | `packets.rs`      | the packet path                                          |
 //!
@@ -23,6 +24,7 @@ mod packets;
 mod peers;
 mod publications;
 mod receivers;
+mod slots;
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "the origin of the tests' virtual clock")]
 mod tests;
@@ -42,7 +44,8 @@ use str0m::media::{Mid, Rid};
 pub use membership::Joining;
 pub use packets::{Delivery, Outgoing, Unwanted};
 pub use publications::OfferedTrack;
-pub use receivers::{Estimate, SlotOffer};
+pub use receivers::Estimate;
+pub use slots::SlotOffer;
 
 use super::{
     capture_clock::CaptureClock,

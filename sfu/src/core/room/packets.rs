@@ -9,7 +9,11 @@ use isthmus_protocol::{
 };
 use str0m::media::{Mid, Rid};
 
-use super::{ClientKey, Effect, Peer, Room, TrackKey, publications::Origin, receivers::Slot};
+use super::{
+    ClientKey, Effect, Peer, Room, TrackKey,
+    publications::{LayerState, Origin},
+    slots::Slot,
+};
 use crate::core::{keyframes, rewrite::Numbers};
 
 /// A packet that is to go out.
@@ -28,6 +32,8 @@ pub enum Delivery<'a> {
         peer: &'a Peer,
         /// Under the number it asked for.
         stream: StreamId,
+        /// As it has it.
+        packet: &'a MediaPacket,
     },
 }
 
@@ -38,6 +44,8 @@ pub struct Outgoing<'a> {
     pub mid: Mid,
     /// Its numbers there.
     pub numbers: Numbers,
+    /// RTP's marker bit: where the picture ends for this receiver.
+    pub marker: bool,
     /// The rest of it.
     pub packet: &'a MediaPacket,
     /// When it was captured, on this node's clock.
@@ -127,9 +135,13 @@ impl Room {
         if publication.last_packet.replace(now).is_none() {
             *last_tick = None;
         }
-        let starts_keyframe = kind == Kind::Video && keyframes::starts_keyframe(packet.codec, &packet.payload);
         let layer = &mut publication.layers[layer_index];
         layer.rate.add(packet.payload.len(), now);
+        let frame = layer.frame(packet, now);
+        let starts_keyframe = match frame {
+            Some(frame) => frame.starts_keyframe(),
+            None => kind == Kind::Video && keyframes::starts_keyframe(packet.codec, &packet.payload),
+        };
         let is_newest = layer.arrivals.note(packet.sequence);
         if starts_keyframe {
             layer.requests.satisfied();
@@ -140,9 +152,11 @@ impl Room {
             speakers.admit(track);
             audiences.admit(track, publication.origin.peer());
         }
-        for (peer, stream) in &layer.peers {
-            if kind == Kind::Video || audiences.hears(peer, track) {
-                deliver(Delivery::Peer { peer, stream: *stream });
+        let LayerState { peers, ladder, .. } = layer;
+        let frame = frame.zip(ladder.as_ref());
+        for demand in peers.iter_mut().filter(|demand| kind == Kind::Video || audiences.hears(&demand.peer, track)) {
+            if let Some(packet) = demand.passes(packet, frame) {
+                deliver(Delivery::Peer { peer: &demand.peer, stream: demand.stream, packet: &packet });
             }
         }
         // A slot may switch where a picture begins, unless what belongs to it has gone by already.
@@ -159,6 +173,7 @@ impl Room {
             if !takes(slot, layer_index, opens, packet) {
                 continue;
             }
+            let Some(marker) = slot.selects(packet, layer_index, frame) else { continue };
             let Some(numbers) = slot.rewriter.rewrite(packet, captured) else {
                 late += 1;
                 continue;
@@ -167,7 +182,7 @@ impl Room {
                 receiver.changed = true;
                 *last_tick = None;
             }
-            let outgoing = Outgoing { mid, numbers, packet, captured };
+            let outgoing = Outgoing { mid, numbers, marker, packet, captured };
             deliver(Delivery::Client { client: subscriber.client, outgoing });
         }
         late
@@ -221,10 +236,10 @@ fn takes(slot: &mut Slot, layer: usize, opens: bool, packet: &MediaPacket) -> bo
     if slot.current == Some(layer) {
         return true;
     }
-    if slot.target != Some(layer) || !opens || !slot.takes(packet.codec) {
+    if slot.target.map(|target| target.layer) != Some(layer) || !opens || !slot.takes(packet.codec) {
         return false;
     }
     slot.current = Some(layer);
-    slot.rewriter.switch();
+    slot.switch();
     true
 }

@@ -12,9 +12,12 @@ use str0m::media::Rid;
 
 use super::{
     Effect, Incoming, Peer, Room, StreamIds, TrackKey, is_passed_on,
-    publications::{MAX_LAYERS, Origin, Publication, layers_message},
+    publications::{MAX_LAYERS, Origin, PeerDemand, Publication, layers_message},
 };
-use crate::core::speakers::{Loudest, Voices};
+use crate::core::{
+    speakers::{Loudest, Voices},
+    svc::{descriptor::MAX_TARGETS, ladder::Rungs},
+};
 
 /// A publisher goes on sending a layer for this long after the last one who showed it, so that a resized tile does
 /// not have to wait for an encoder to start.
@@ -110,7 +113,7 @@ impl Room {
         for (_, publication) in &mut self.publications {
             publication.peers_use.retain(|(other, _)| other != peer);
             for layer in &mut publication.layers {
-                layer.peers.retain(|(other, _)| other != peer);
+                layer.peers.retain(|demand| demand.peer != *peer);
             }
         }
     }
@@ -165,14 +168,23 @@ impl Room {
         let mut fresh = Vec::new();
         for (index, layer) in publication.layers.iter_mut().enumerate() {
             let rid = layer.rid.map(|rid| rid.to_string());
-            let had = layer.peers.iter().any(|(other, _)| other == peer);
-            layer.peers.retain(|(other, _)| other != peer);
-            if let Some(demand) = demands.iter().find(|demand| demand.rid == rid) {
-                layer.peers.push((peer.clone(), demand.stream));
-                // What does not come here yet is demanded at the next tick, and begins with a keyframe.
-                if !had && (is_here || layer.incoming.is_some()) {
-                    fresh.push(index);
+            let place = layer.peers.iter().position(|demand| demand.peer == *peer);
+            let demand = demands.iter().find(|demand| demand.rid == rid);
+            let rungs = |demand: &LayerDemand| demand.rungs.map_or(Rungs::ALL, Rungs);
+            match (place, demand) {
+                (Some(place), Some(demand)) => {
+                    let known = &mut layer.peers[place];
+                    (known.stream, known.rungs) = (demand.stream, rungs(demand));
                 }
+                (Some(place), None) => drop(layer.peers.swap_remove(place)),
+                (None, Some(demand)) => {
+                    layer.peers.push(PeerDemand::new(peer.clone(), demand.stream, rungs(demand)));
+                    // What does not come here yet is demanded at the next tick, and begins with a keyframe.
+                    if is_here || layer.incoming.is_some() {
+                        fresh.push(index);
+                    }
+                }
+                (None, None) => {}
             }
         }
         self.last_tick = None;
@@ -199,6 +211,7 @@ impl Room {
         }
         for (layer, told) in publication.layers.iter_mut().zip(rates) {
             layer.told_kbps = told.kbps.min(MAX_TOLD_KBPS);
+            layer.told_rungs = told.rungs.iter().take(MAX_TARGETS).map(|kbps| *kbps.min(&MAX_TOLD_KBPS)).collect();
             layer.height = told.height.or(layer.height);
         }
     }
@@ -216,7 +229,8 @@ impl Room {
                 // it costs nothing, and is there with the first word after.
                 (true, false) => {
                     let wanted = someone_listens || !publication.layers[0].peers.is_empty();
-                    self.demand_from_peer(track, [wanted; MAX_LAYERS], usize::from(wanted), streams);
+                    let rungs = if wanted { Rungs::ALL } else { Rungs::default() };
+                    self.demand_from_peer(track, [rungs; MAX_LAYERS], usize::from(wanted), streams);
                 }
                 (false, false) => {
                     let (in_use, useful) = (self.layers_in_use(track), self.useful_layers(track));
@@ -232,19 +246,20 @@ impl Room {
         }
     }
 
-    /// For each layer of a picture, whether a slot here shows it or is about to, or a peer wants it.
-    fn layers_in_use(&self, track: TrackKey) -> [bool; MAX_LAYERS] {
+    /// For each layer of a picture, what of it a slot here shows or is about to, or a peer wants.
+    fn layers_in_use(&self, track: TrackKey) -> [Rungs; MAX_LAYERS] {
         let publication = &self.publications[track.0];
-        let mut in_use = [false; MAX_LAYERS];
+        let mut in_use = [Rungs::default(); MAX_LAYERS];
         for (in_use, layer) in in_use.iter_mut().zip(&publication.layers) {
-            *in_use = !layer.peers.is_empty();
+            layer.peers.iter().for_each(|demand| in_use.join(demand.rungs));
         }
         for subscriber in &publication.subscribers {
             // A peer sends a keyframe with what is asked for, which whoever is not connected yet could not take.
             let receiver = self.receivers.get(&subscriber.client).filter(|receiver| receiver.is_connected());
             let slot = receiver.and_then(|r| r.slots(subscriber.kind).get(subscriber.slot));
-            for layer in slot.into_iter().flat_map(|slot| [slot.target, slot.current]).flatten() {
-                in_use[layer] = true;
+            let Some(slot) = slot else { continue };
+            for (layer, in_use) in in_use.iter_mut().enumerate() {
+                in_use.join(slot.uses(layer));
             }
         }
         in_use
@@ -264,26 +279,25 @@ impl Room {
     fn demand_from_peer(
         &mut self,
         track: TrackKey,
-        in_use: [bool; MAX_LAYERS],
+        in_use: [Rungs; MAX_LAYERS],
         useful: usize,
         streams: &mut StreamIds,
     ) {
         let publication = &mut self.publications[track.0];
         let Origin::Peer(peer) = &publication.origin else { return };
         let mut changed = std::mem::replace(&mut publication.told_useful, useful) != useful;
-        for (index, (layer, wanted)) in publication.layers.iter_mut().zip(in_use).enumerate() {
-            match (layer.incoming, wanted) {
+        for (index, (layer, rungs)) in publication.layers.iter_mut().zip(in_use).enumerate() {
+            changed |= std::mem::replace(&mut layer.asked, rungs) != rungs;
+            match (layer.incoming, rungs != Rungs::default()) {
                 (None, true) => {
                     let stream = streams.allocate(&self.id);
                     layer.incoming = Some(stream);
                     self.incoming.insert(stream, Incoming { peer: peer.clone(), track, layer: index });
-                    changed = true;
                 }
                 (Some(stream), false) => {
                     layer.incoming = None;
                     self.incoming.remove(&stream);
                     streams.release(stream);
-                    changed = true;
                 }
                 _ => {}
             }
@@ -292,7 +306,8 @@ impl Room {
             return;
         }
         let demand = |layer: &super::publications::LayerState| {
-            layer.incoming.map(|stream| LayerDemand { rid: layer.rid.map(|rid| rid.to_string()), stream })
+            let rungs = (layer.asked != Rungs::ALL).then_some(layer.asked.0);
+            layer.incoming.map(|stream| LayerDemand { rid: layer.rid.map(|rid| rid.to_string()), stream, rungs })
         };
         let message = PeerMessage::Demand {
             room: self.id.clone(),
@@ -345,10 +360,13 @@ impl Room {
         let rate = |layer: &mut super::publications::LayerState| LayerRate {
             kbps: layer.rate.kbps(now).max(layer.told_kbps),
             height: layer.height,
+            rungs: layer.rung_kbps(now),
         };
         let rates: Vec<LayerRate> = publication.layers.iter_mut().map(rate).collect();
+        let is_far = |(old, new): (&u32, &u32)| old.abs_diff(*new) > *old.max(new) / RATE_CHANGE;
         let differs = |(old, new): (&LayerRate, &LayerRate)| {
-            old.height != new.height || old.kbps.abs_diff(new.kbps) > old.kbps.max(new.kbps) / RATE_CHANGE
+            let have_other_rungs = old.rungs.len() != new.rungs.len() || old.rungs.iter().zip(&new.rungs).any(is_far);
+            old.height != new.height || is_far((&old.kbps, &new.kbps)) || have_other_rungs
         };
         let told = &publication.told_rates;
         if told.len() == rates.len() && !told.iter().zip(&rates).any(differs) {

@@ -1,6 +1,6 @@
 //! Tracks, of participants here and elsewhere.
 
-use std::time::Instant;
+use std::{borrow::Cow, time::Instant};
 
 use isthmus_protocol::{
     ParticipantId, TrackId,
@@ -12,7 +12,16 @@ use isthmus_protocol::{
 use str0m::media::{Mid, Rid};
 
 use super::{At, ClientKey, Peer, Room, TrackKey};
-use crate::core::{arrivals::Arrivals, bitrate::RateMeter, keyframes::RequestThrottle};
+use crate::core::{
+    arrivals::Arrivals,
+    bitrate::RateMeter,
+    keyframes::RequestThrottle,
+    omissions::Thinned,
+    svc::{
+        descriptor::{self, Frame},
+        ladder::{Ladder, Rung, Rungs},
+    },
+};
 
 /// The most layers of one track.
 pub(super) const MAX_LAYERS: usize = 4;
@@ -81,17 +90,81 @@ pub(super) struct LayerState {
     pub height: Option<u16>,
     /// What it takes, in kbit/s, as its peer says. For tracks of peers.
     pub told_kbps: u32,
-    /// Peers that want it, and the number they want it under.
-    pub peers: Vec<(Peer, StreamId)>,
+    /// What can be chosen of it, if it is scalable.
+    pub ladder: Option<Ladder>,
+    /// What each of the ladder's rungs takes, as its peer says, also before the ladder is known. For tracks of peers.
+    pub told_rungs: Vec<u32>,
+    /// Peers that want it.
+    pub peers: Vec<PeerDemand>,
     /// The number under which it comes. For tracks of peers, while someone here or behind another peer watches it.
     pub incoming: Option<StreamId>,
+    /// What of it was asked for last. For tracks of peers.
+    pub asked: Rungs,
     pub requests: RequestThrottle,
     /// When someone last had it in use.
     pub last_used: Option<Instant>,
     pub arrivals: Arrivals,
 }
 
+/// What a peer wants of a layer.
+#[derive(Debug)]
+pub(super) struct PeerDemand {
+    pub peer: Peer,
+    /// The number it wants it under.
+    pub stream: StreamId,
+    /// What it wants of a scalable one.
+    pub rungs: Rungs,
+    thinned: Thinned,
+}
+
+impl PeerDemand {
+    pub(super) fn new(peer: Peer, stream: StreamId, rungs: Rungs) -> Self {
+        Self { peer, stream, rungs, thinned: Thinned::default() }
+    }
+
+    /// The packet as the peer is to have it; none if it is not to. What is left out leaves no gap in its numbers.
+    pub(super) fn passes<'a>(
+        &mut self,
+        packet: &'a MediaPacket,
+        frame: Option<(Frame, &Ladder)>,
+    ) -> Option<Cow<'a, MediaPacket>> {
+        if frame.is_some_and(|(frame, ladder)| frame.part_of & ladder.targets(self.rungs) == 0) {
+            self.thinned.leave_out(packet.sequence);
+            return None;
+        }
+        let sequence = self.thinned.keep(packet.sequence)?;
+        if sequence == packet.sequence {
+            return Some(Cow::Borrowed(packet));
+        }
+        Some(Cow::Owned(MediaPacket { sequence, ..packet.clone() }))
+    }
+}
+
 impl LayerState {
+    /// The frame that a packet is of, if the stream says what depends on what. To be called with each packet once: what
+    /// each rung takes is measured by it.
+    pub(super) fn frame(&mut self, packet: &MediaPacket, now: Instant) -> Option<Frame> {
+        let known = self.ladder.as_ref().map(Ladder::structure);
+        let (frame, structure) = descriptor::read(packet.descriptor.as_deref()?, known).ok()?;
+        match (&mut self.ladder, structure) {
+            (Some(ladder), Some(structure)) => ladder.restructure(structure),
+            (None, Some(structure)) => self.ladder = Some(Ladder::new(structure)),
+            (_, None) => {}
+        }
+        self.ladder.as_mut()?.count(&frame, packet.payload.len(), now);
+        Some(frame)
+    }
+
+    /// What each rung takes, in kbit/s, the lowest first; of what does not come here what its peer says. None if the layer
+    /// is not scalable.
+    pub(super) fn rung_kbps(&mut self, now: Instant) -> Vec<u32> {
+        let mut kbps = self.ladder.as_mut().map(|ladder| ladder.kbps(now)).unwrap_or_default();
+        for (kbps, told) in kbps.iter_mut().zip(&self.told_rungs) {
+            *kbps = (*kbps).max(*told);
+        }
+        kbps
+    }
+
     /// The packet of a voice before this one, if it has not come and this one brings it along: what is lost on the publisher's way
     /// is then not added to what is lost on the way to those who hear it.
     pub(super) fn restored(&self, packet: &MediaPacket) -> Option<MediaPacket> {
@@ -128,6 +201,16 @@ impl Publication {
             _ => ASSUMED_HEIGHTS[index.min(ASSUMED_HEIGHTS.len() - 1)],
         };
         self.layers[index].height.unwrap_or(assumed)
+    }
+
+    /// The height of what is sent of a scalable layer, as [`layer_height`](Self::layer_height).
+    pub(super) fn rung_height(&self, index: usize, rung: Rung) -> u16 {
+        let said = self.layers[index].ladder.as_ref().and_then(|ladder| {
+            // Where the sizes are not said each is taken as half as high as the next.
+            let smaller = ladder.spatial(Rung::MAX) - ladder.spatial(rung);
+            ladder.height(rung).or(self.layer_height(index).checked_shr(smaller.into()))
+        });
+        said.unwrap_or_else(|| self.layer_height(index))
     }
 
     /// How many layers, from the lowest on, are of use to someone who shows the track `height` pixels high.

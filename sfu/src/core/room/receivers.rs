@@ -7,20 +7,21 @@ use std::{
 
 use isthmus_protocol::{
     TrackId,
-    media::Codec,
     signal::{Kind, MAX_SPEAKERS, ServerMessage, Slot as SlotView, SlotContent, SlotState, Tile},
 };
 use rustc_hash::FxHashMap;
 use str0m::media::Mid;
 
 use super::{
-    ClientKey, Effect, Room, TrackKey, can_receive, clock_hz, importance,
+    ClientKey, Effect, Room, TrackKey, clock_hz, importance,
     publications::{Origin, Publication, Subscriber},
+    slots::{Slot, SlotOffer},
 };
 use crate::core::{
-    allocation::{Layer, Wish, allocate},
+    allocation::{Layer, Pick, Wish, allocate},
     assignment::assign,
     rewrite::Rewriter,
+    svc::ladder::Ladder,
 };
 
 /// How often a client is told at most which voices stand in its slots, while they only take turns.
@@ -30,110 +31,6 @@ const AUDIO_KBPS: u32 = 60;
 /// What the lowest layer of a track that does not flow here yet is taken to need, in kbit/s: little, so that it is tried even
 /// where little is known of the path yet. What it really takes is known a moment later.
 const ASSUMED_KBPS: u32 = 150;
-/// After a slot was lowered it is not raised for this long, so that it does not flap.
-const RAISE_PAUSE: Duration = Duration::from_secs(3);
-/// A picture is paused only after the path has been too narrow even for its lowest layer for this long: one low estimate,
-/// such as on a machine that was busy for a moment, would otherwise cost seconds without a picture.
-const PAUSE_AFTER: Duration = Duration::from_secs(1);
-/// The height a receiver that says nothing is taken to show video at, in pixels.
-const DEFAULT_HEIGHT: u16 = 720;
-
-/// An m-line on which a client is ready to receive.
-#[derive(Debug, Clone)]
-pub struct SlotOffer {
-    /// The m-line.
-    pub mid: Mid,
-    /// Audio or video.
-    pub kind: Kind,
-    /// What it can decode there.
-    pub codecs: Vec<Codec>,
-    /// Random, below 2^15: the slot's first sequence number.
-    pub first_sequence: u16,
-}
-
-#[derive(Debug)]
-pub(super) struct Slot {
-    pub mid: Mid,
-    codecs: Vec<Codec>,
-    pub track: Option<TrackKey>,
-    /// Where it stands among the subscribers of that track.
-    pub place: usize,
-    /// The layer that is to be sent.
-    pub target: Option<usize>,
-    /// The layer that is being sent.
-    pub current: Option<usize>,
-    pub rewriter: Rewriter,
-    /// The height it is shown at, in pixels.
-    pub height: u16,
-    state: SlotState,
-    not_raised_before: Option<Instant>,
-    /// Since when the path has been too narrow for the lowest layer.
-    starved_since: Option<Instant>,
-}
-
-impl Slot {
-    fn new(offer: &SlotOffer, rewriter: Rewriter) -> Self {
-        Self {
-            mid: offer.mid,
-            codecs: offer.codecs.clone(),
-            track: None,
-            place: 0,
-            target: None,
-            current: None,
-            rewriter,
-            height: DEFAULT_HEIGHT,
-            state: SlotState::Live,
-            not_raised_before: None,
-            starved_since: None,
-        }
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.track = None;
-        self.stop();
-        self.state = SlotState::Live;
-    }
-
-    /// Its track was held back for a while: a voice goes on, a picture waits for a keyframe.
-    pub(super) fn begin_anew(&mut self, kind: Kind) {
-        match kind {
-            Kind::Audio => self.rewriter.switch(),
-            Kind::Video => self.stop(),
-        }
-    }
-
-    /// Nothing is sent any more; whatever comes next begins anew.
-    fn stop(&mut self) {
-        self.target = None;
-        self.current = None;
-        self.rewriter.switch();
-    }
-
-    /// Takes the layer that the path was found to carry, the `lowest` of the track for a while if it was none.
-    fn aim(&mut self, layer: Option<usize>, lowest: usize, now: Instant) {
-        if layer.is_some() {
-            self.starved_since = None;
-        } else if self.target.is_some() {
-            let since = *self.starved_since.get_or_insert(now);
-            if now.saturating_duration_since(since) < PAUSE_AFTER {
-                self.target = Some(lowest);
-                return;
-            }
-        }
-        let lowered = self.target.is_some() && layer < self.target;
-        if lowered {
-            self.not_raised_before = Some(now + RAISE_PAUSE);
-        }
-        match layer {
-            Some(_) => self.target = layer,
-            None => self.stop(),
-        }
-    }
-
-    pub(super) fn takes(&self, codec: Codec) -> bool {
-        can_receive(&self.codecs, codec)
-    }
-}
 
 /// What the path to a receiver carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -258,7 +155,7 @@ impl Room {
             });
             let after = after.collect();
             for mut slot in before {
-                slot.rewriter.switch();
+                slot.switch();
                 retired.insert(slot.mid, slot.rewriter);
             }
             *receiver.slots_mut(kind) = after;
@@ -310,7 +207,7 @@ impl Room {
         let Some(slot) = self.receivers.get(&client).and_then(|r| r.video.iter().find(|slot| slot.mid == mid)) else {
             return;
         };
-        if let Some((track, layer)) = slot.track.zip(slot.current.or(slot.target)) {
+        if let Some((track, layer)) = slot.track.zip(slot.current.or(slot.target.map(|target| target.layer))) {
             self.request_keyframe(track, layer, now);
         }
     }
@@ -491,7 +388,7 @@ impl Room {
         self.settle_slot_states(client);
         let Some(receiver) = self.receivers.get_mut(&client) else { return };
         for slot in &mut receiver.audio {
-            slot.target = slot.track.map(|_| 0);
+            slot.target = slot.track.map(|_| Pick::LOWEST);
         }
         let voices = receiver.audio.iter().filter(|slot| slot.track.is_some()).count() as u32;
         if receiver.video.iter().all(|slot| slot.track.is_none()) {
@@ -507,10 +404,10 @@ impl Room {
         let wishes: Vec<Wish> = candidates.iter().map(|index| self.wish(client, *index, now)).collect();
         let chosen = allocate(budget, &wishes);
         self.announce_needs(client, voices * AUDIO_KBPS, &wishes, &chosen);
-        for ((index, layer), wish) in candidates.into_iter().zip(chosen).zip(&wishes) {
-            let lowest = wish.layers.first().map_or(0, |(layer, _)| *layer);
-            let layer = layer.or((!may_pause).then_some(lowest));
-            self.aim_slot(client, index, layer, lowest, now);
+        for ((index, pick), wish) in candidates.into_iter().zip(chosen).zip(&wishes) {
+            let lowest = wish.layers.first().map_or(Pick::LOWEST, |(pick, _)| *pick);
+            let pick = pick.or((!may_pause).then_some(lowest));
+            self.aim_slot(client, index, pick, lowest, now);
         }
     }
 
@@ -556,29 +453,24 @@ impl Room {
         Wish { layers, height, current }
     }
 
-    fn aim_slot(&mut self, client: ClientKey, index: usize, layer: Option<usize>, lowest: usize, now: Instant) {
+    fn aim_slot(&mut self, client: ClientKey, index: usize, pick: Option<Pick>, lowest: Pick, now: Instant) {
         let Some(receiver) = self.receivers.get_mut(&client) else { return };
         let is_connected = receiver.is_connected();
         let slot = &mut receiver.video[index];
-        let raises = layer > slot.target && slot.target.is_some();
-        if !(raises && slot.not_raised_before.is_some_and(|at| now < at)) {
-            slot.aim(layer, lowest, now);
-        }
-        let state = if slot.target.is_some() { SlotState::Live } else { SlotState::Paused };
-        receiver.changed |= slot.state != state;
-        slot.state = state;
-        let missing = slot.track.zip(slot.target).filter(|_| is_connected && slot.target != slot.current);
-        if let Some((track, layer)) = missing {
-            self.request_keyframe(track, layer, now);
+        receiver.changed |= slot.aim(pick, lowest, now);
+        let Some((track, target)) = slot.track.zip(slot.target).filter(|_| is_connected) else { return };
+        let ladder = self.publications[track.0].layers[target.layer].ladder.as_ref();
+        if slot.lacks_keyframe(ladder, now) {
+            self.request_keyframe(track, target.layer, now);
         }
     }
 
     /// Tells the estimator what to look for, when that changed by more than a tenth.
-    fn announce_needs(&mut self, client: ClientKey, audio_kbps: u32, wishes: &[Wish], chosen: &[Option<usize>]) {
+    fn announce_needs(&mut self, client: ClientKey, audio_kbps: u32, wishes: &[Wish], chosen: &[Option<Pick>]) {
         let Some(receiver) = self.receivers.get_mut(&client) else { return };
         let desired_kbps = audio_kbps + wishes.iter().map(Wish::ideal_kbps).sum::<u32>();
-        let sent = |(wish, layer): (&Wish, &Option<usize>)| {
-            wish.layers.iter().find(|(index, _)| Some(*index) == *layer).map_or(0, |(_, layer)| layer.kbps)
+        let sent = |(wish, chosen): (&Wish, &Option<Pick>)| {
+            wish.layers.iter().find(|(pick, _)| Some(*pick) == *chosen).map_or(0, |(_, layer)| layer.kbps)
         };
         let paused = wishes.iter().zip(chosen).filter(|(_, layer)| layer.is_none());
         let next = paused.filter_map(|(wish, _)| wish.layers.first()).map(|(_, layer)| layer.kbps).min();
@@ -620,20 +512,23 @@ impl Room {
 
 /// The layers of a track that can be had, lowest first. What does not flow here is taken from what its publisher's
 /// node says, or assumed, so that it can be asked for; a local layer that does not flow is not sent by its publisher.
-fn offered_layers(publication: &mut Publication, now: Instant) -> Vec<(usize, Layer)> {
+fn offered_layers(publication: &mut Publication, now: Instant) -> Vec<(Pick, Layer)> {
     let is_local = matches!(publication.origin, Origin::Client { .. });
-    let mut offered: Vec<(usize, Layer)> = Vec::with_capacity(publication.layers.len());
+    let mut offered: Vec<(Pick, Layer)> = Vec::with_capacity(publication.layers.len());
     for index in 0..publication.layers.len() {
-        let height = publication.layer_height(index);
         let layer = &mut publication.layers[index];
         let measured = layer.rate.kbps(now);
-        let kbps = if is_local { measured } else { measured.max(layer.told_kbps) };
-        if kbps > 0 {
-            offered.push((index, Layer { kbps, height }));
+        let whole = if is_local { measured } else { measured.max(layer.told_kbps) };
+        let rungs = layer.rung_kbps(now);
+        // The slower rates of a larger layer are no raise over a smaller one at its full rate.
+        let first = layer.ladder.as_ref().filter(|_| index > 0).map_or(0, Ladder::fastest_of_smallest);
+        let takes = if rungs.is_empty() { vec![whole] } else { rungs };
+        for (rung, kbps) in (0..).zip(takes).skip(first.into()).filter(|(_, kbps)| *kbps > 0) {
+            offered.push((Pick { layer: index, rung }, Layer { kbps, height: publication.rung_height(index, rung) }));
         }
     }
     if offered.is_empty() {
-        offered.push((0, Layer { kbps: ASSUMED_KBPS, height: publication.layer_height(0) }));
+        offered.push((Pick::LOWEST, Layer { kbps: ASSUMED_KBPS, height: publication.rung_height(0, 0) }));
     }
     offered
 }

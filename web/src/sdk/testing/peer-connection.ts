@@ -1,3 +1,5 @@
+import { DEPENDENCY_DESCRIPTOR } from "../scalability";
+
 /** A peer connection that negotiates with nobody: enough of one to follow what the SDK asks of it. */
 export class ScriptedPeerConnection {
   onicecandidate: ((event: RTCPeerConnectionIceEvent) => void) | null = null;
@@ -67,6 +69,13 @@ export class ScriptedTransceiver {
     setParameters(parameters: RTCRtpSendParameters): Promise<void>;
   };
   encodings: RTCRtpEncodingParameters[];
+  /** Those it may send in; all if none are named. */
+  codecs: string[] = [];
+  /** A browser that knows the dependency descriptor, and does not offer it unless it is told to. */
+  #extensions = [
+    { uri: "urn:ietf:params:rtp-hdrext:sdes:mid", direction: "sendrecv" as RTCRtpTransceiverDirection },
+    { uri: DEPENDENCY_DESCRIPTOR, direction: "stopped" as RTCRtpTransceiverDirection },
+  ];
 
   constructor(kind: "audio" | "video", init: RTCRtpTransceiverInit) {
     this.direction = init.direction ?? "sendrecv";
@@ -84,6 +93,18 @@ export class ScriptedTransceiver {
         return Promise.resolve();
       },
     };
+  }
+
+  setCodecPreferences(codecs: RTCRtpCodec[]): void {
+    this.codecs = codecs.map(({ mimeType }) => mimeType);
+  }
+
+  getHeaderExtensionsToNegotiate(): { uri: string; direction: RTCRtpTransceiverDirection }[] {
+    return this.#extensions.map((extension) => ({ ...extension }));
+  }
+
+  setHeaderExtensionsToNegotiate(extensions: { uri: string; direction: RTCRtpTransceiverDirection }[]): void {
+    this.#extensions = extensions.map((extension) => ({ ...extension }));
   }
 }
 

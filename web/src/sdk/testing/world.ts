@@ -33,6 +33,10 @@ export class World implements Environment {
     return connection as unknown as RTCPeerConnection;
   }
 
+  videoCodecs(): RTCRtpCodec[] {
+    return ["VP8", "rtx", "VP9"].map((name) => ({ mimeType: `video/${name}`, clockRate: 90_000 }));
+  }
+
   after(delayMs: number, callback: () => void): Cancel {
     const timer = { atMs: this.#nowMs + delayMs, callback };
     this.#timers.push(timer);

@@ -20,7 +20,7 @@ use self::{
     report::encode,
 };
 use super::{
-    super::allocation::{Layer, Wish, allocate},
+    super::allocation::{Layer, Pick, Wish, allocate},
     Controller, Label, Limits, Next, Waiting, feedback,
 };
 
@@ -327,19 +327,21 @@ impl World {
             App::Thumbnail => &[(150, 180)][..],
             _ => &[(150, 180), (500, 360), (1_700, 720)],
         };
+        let whole = |layer| Pick { layer, rung: 0 };
         let layers = layers.iter().map(|(kbps, height)| Layer { kbps: *kbps, height: *height }).enumerate();
-        let wish = |picture: &Picture| Wish { layers: layers.clone().collect(), height: 720, current: picture.layer };
+        let layers: Vec<(Pick, Layer)> = layers.map(|(index, layer)| (whole(index), layer)).collect();
+        let wish = |picture: &Picture| Wish { layers: layers.clone(), height: 720, current: picture.layer.map(whole) };
         let wishes: Vec<Wish> = media.pictures.iter().map(wish).collect();
         let chosen = allocate(estimate.saturating_sub(VOICE_SET_ASIDE_KBPS), &wishes);
-        let kbps_of = |(wish, layer): (&Wish, &Option<usize>)| layer.map_or(0, |layer| wish.layers[layer].1.kbps);
+        let kbps_of = |(wish, pick): (&Wish, &Option<Pick>)| pick.map_or(0, |pick| wish.layers[pick.layer].1.kbps);
         let taken: u32 = wishes.iter().zip(&chosen).map(kbps_of).sum();
         let desired = VOICE_SET_ASIDE_KBPS + wishes.iter().map(Wish::ideal_kbps).sum::<u32>();
         let minimum = if chosen.contains(&None) { VOICE_SET_ASIDE_KBPS + taken + 150 } else { 0 };
         media.controller.needs(desired, minimum, now);
         let mut changed = 0;
-        for (picture, layer) in media.pictures.iter_mut().zip(chosen) {
+        for (picture, pick) in media.pictures.iter_mut().zip(chosen) {
             let before = picture.layer;
-            picture.aim(layer, now_us);
+            picture.aim(pick.map(|pick| pick.layer), now_us);
             changed += usize::from(picture.layer != before);
         }
         media.keyframes_due += changed;

@@ -8,6 +8,7 @@ use isthmus_protocol::{
 };
 
 use super::super::*;
+use crate::core::rewrite::Numbers;
 
 pub(super) const VOICE: Mid = Mid::from_array(*b"0               ");
 pub(super) const PICTURE: Mid = Mid::from_array(*b"1               ");
@@ -16,6 +17,23 @@ pub(super) const RIDS: [&str; 3] = ["q", "h", "f"];
 
 pub(super) fn mid(text: &str) -> Mid {
     Mid::from(text)
+}
+
+/// A packet as a client has got it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Received {
+    pub client: ClientKey,
+    pub mid: Mid,
+    pub numbers: Numbers,
+    pub marker: bool,
+    pub packet: MediaPacket,
+}
+
+impl Received {
+    fn new(client: ClientKey, outgoing: &Outgoing<'_>) -> Self {
+        let Outgoing { mid, numbers, marker, packet, .. } = outgoing;
+        Self { client, mid: *mid, numbers: *numbers, marker: *marker, packet: (*packet).clone() }
+    }
 }
 
 /// A shard with one room, and what its clients have got.
@@ -30,7 +48,7 @@ pub(super) struct Shard {
     pub streams: StreamIds,
     pub signals: Vec<(ClientKey, ServerMessage)>,
     pub keyframes_asked: Vec<(ClientKey, Option<Rid>)>,
-    pub received: Vec<(ClientKey, Mid, u64)>,
+    pub received: Vec<Received>,
     pub ended: Vec<(ClientKey, LeaveReason)>,
 }
 
@@ -296,25 +314,29 @@ impl Cluster {
         let Shard { room, received, .. } = &mut self.nodes[at];
         let source = (ClientKey(client), mid, rid.map(Rid::from));
         let _ = room.packet_from_client(source, packet, now, |delivery| match delivery {
-            Delivery::Client { client, outgoing } => received.push((client, outgoing.mid, outgoing.numbers.sequence)),
-            Delivery::Peer { peer, stream } => on_their_way.push_back((at, peer.clone(), stream)),
+            Delivery::Client { client, outgoing } => received.push(Received::new(client, &outgoing)),
+            Delivery::Peer { peer, stream, packet } => {
+                on_their_way.push_back((at, peer.clone(), stream, packet.clone()));
+            }
         });
-        let mut seen = vec![at];
-        while let Some((from, peer, stream)) = on_their_way.pop_front() {
+        // What is restored from a packet goes before it, and is another.
+        let mut seen = Vec::new();
+        while let Some((from, peer, stream, packet)) = on_their_way.pop_front() {
             let to = self.position(from, &peer);
-            assert!(!seen.contains(&to), "a packet came to a shard twice");
-            seen.push(to);
+            let passage = (to, packet.sequence);
+            assert!(to != at && !seen.contains(&passage), "a packet came to a shard twice");
+            seen.push(passage);
             match &peer {
                 Peer::Node(_) => self.relayed += 1,
                 Peer::Shard(_) => self.relayed_inside += 1,
             }
             let peer = self.nodes[from].seen_by(&self.nodes[to].node);
             let Shard { room, received, .. } = &mut self.nodes[to];
-            let _ = room.packet_from_peer(&peer, stream, packet, now, |delivery| match delivery {
-                Delivery::Client { client, outgoing } => {
-                    received.push((client, outgoing.mid, outgoing.numbers.sequence));
+            let _ = room.packet_from_peer(&peer, stream, &packet, now, |delivery| match delivery {
+                Delivery::Client { client, outgoing } => received.push(Received::new(client, &outgoing)),
+                Delivery::Peer { peer, stream, packet } => {
+                    on_their_way.push_back((to, peer.clone(), stream, packet.clone()));
                 }
-                Delivery::Peer { peer, stream } => on_their_way.push_back((to, peer.clone(), stream)),
             });
         }
     }
@@ -338,8 +360,13 @@ impl Cluster {
     }
 
     pub(super) fn got(&self, at: usize, client: usize, slot: &str) -> usize {
+        self.received(at, client, slot).count()
+    }
+
+    /// What a client has got in a slot.
+    pub(super) fn received(&self, at: usize, client: usize, slot: &str) -> impl Iterator<Item = &Received> {
         let wanted = (ClientKey(client), mid(slot));
-        self.nodes[at].received.iter().filter(|(client, mid, _)| (*client, *mid) == wanted).count()
+        self.nodes[at].received.iter().filter(move |received| (received.client, received.mid) == wanted)
     }
 
     pub(super) fn last_slots(&self, at: usize, client: usize) -> Vec<isthmus_protocol::signal::Slot> {

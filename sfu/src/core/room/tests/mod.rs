@@ -1,7 +1,9 @@
 //! What a room does, on a virtual clock.
 
 mod cluster;
+
 mod moves;
+mod scalable;
 mod shards;
 
 use std::collections::BTreeSet;
@@ -159,20 +161,27 @@ fn which_voices_take_turns_is_told_twice_a_second_and_in_the_end_as_it_is() {
 
 #[test]
 fn what_a_voice_lost_on_its_way_here_is_heard_all_the_same_and_once() {
-    let mut cluster = Cluster::new(&["panama"]);
+    let mut cluster = Cluster::new(&["panama", "zurich"]);
     cluster.join(0, 1, "ana");
     cluster.publish(0, 1, &RIDS);
-    cluster.join(0, 2, "ben");
-    cluster.offer_slots(0, 2, 1);
+    for (at, client, name) in [(0, 2, "ben"), (1, 7, "cleo")] {
+        cluster.join(at, client, name);
+        cluster.offer_slots(at, client, 1);
+    }
     cluster.second_of_media(0, 1, &RIDS);
-    cluster.nodes[0].received.clear();
+    for node in &mut cluster.nodes {
+        node.received.clear();
+    }
     // 99 is lost, 102 too, 104 and 105, and 107 is overtaken by 108.
     for sequence in [100, 101, 103, 106, 108, 107, 109] {
         cluster.send(0, 1, VOICE, None, &redundant_voice(sequence));
     }
-    let heard: Vec<u64> = cluster.nodes[0].received.iter().map(|(_, _, sequence)| *sequence).collect();
-    let steps: Vec<u64> = heard.iter().map(|sequence| sequence - heard[0]).collect();
-    assert_eq!(steps, [0, 1, 2, 3, 4, 6, 7, 8, 9, 10], "104 alone is lost for good");
+    for (at, client) in [(0, 2), (1, 7)] {
+        let heard: Vec<u64> =
+            cluster.received(at, client, "Audio0").map(|received| received.numbers.sequence).collect();
+        let steps: Vec<u64> = heard.iter().map(|sequence| sequence - heard[0]).collect();
+        assert_eq!(steps, [0, 1, 2, 3, 4, 6, 7, 8, 9, 10], "104 alone is lost for good, by client {client}");
+    }
 }
 
 #[test]
@@ -270,7 +279,7 @@ fn a_slot_that_goes_and_comes_back_goes_on_with_its_numbers() {
     cluster.settle();
     cluster.offer_slots(0, 2, 0);
     cluster.second_of_media(0, 1, &[]);
-    let mut numbers: Vec<u64> = cluster.nodes[0].received.iter().map(|(_, _, number)| *number).collect();
+    let mut numbers: Vec<u64> = cluster.nodes[0].received.iter().map(|received| received.numbers.sequence).collect();
     let sent = numbers.len();
     numbers.sort_unstable();
     numbers.dedup();
@@ -320,7 +329,7 @@ fn no_node_speaks_for_the_track_of_another_nor_gets_media_of_a_room_it_is_not_in
     let room = cluster.nodes[0].room.id.clone();
     let rogue: NodeId = "rogue".parse().expect("valid");
     let now = cluster.now;
-    let layers = vec![isthmus_protocol::peer::LayerDemand { rid: None, stream: 9 }];
+    let layers = vec![isthmus_protocol::peer::LayerDemand { rid: None, stream: 9, rungs: None }];
     let demand = PeerMessage::Demand { room: room.clone(), track: track.clone(), layers, useful: 1 };
     let rogue = Peer::Node(rogue);
     cluster.nodes[0].room.peer_message(&rogue, demand, now);

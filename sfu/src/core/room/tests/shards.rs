@@ -243,7 +243,7 @@ fn no_peer_is_sent_what_is_not_passed_on_to_it() {
     let (singapore, now) = (cluster.nodes[2].peer(), cluster.now);
     let room = cluster.nodes[0].room.id.clone();
     let track = TrackId::of(&"ben".parse().expect("valid"), "1").expect("valid");
-    let layers = vec![isthmus_protocol::peer::LayerDemand { rid: Some("q".into()), stream: 9 }];
+    let layers = vec![isthmus_protocol::peer::LayerDemand { rid: Some("q".into()), stream: 9, rungs: None }];
     cluster.nodes[0].room.peer_message(
         &singapore,
         PeerMessage::Demand { room: room.clone(), track: track.clone(), layers, useful: 1 },
