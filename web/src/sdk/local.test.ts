@@ -14,7 +14,7 @@ class Desk {
     getUserMedia: async ({ audio, video }: MediaStreamConstraints = {}) => {
       const wanted: Kind[] = [...(audio ? ["audio" as const] : []), ...(video ? ["video" as const] : [])];
       if (wanted.some((kind) => this.missing.has(kind))) throw new DOMException("gone", "NotFoundError");
-      const tracks = wanted.map(scriptedTrack);
+      const tracks = wanted.map((kind) => scriptedTrack(kind));
       this.taken.push(...tracks);
       const of = (kind: Kind) => tracks.filter((track) => track.kind === kind);
       return { getTracks: () => tracks, getAudioTracks: () => of("audio"), getVideoTracks: () => of("video") } as MediaStream;

@@ -126,6 +126,26 @@ describe("media", () => {
     expect(slots).toHaveLength(AUDIO_SLOTS + 4);
   });
 
+  test("comes in fewer layers from a camera that captures less, and never without the whole picture", async () => {
+    const { peer, connection } = await joined();
+    const camera = connection.transceivers.find(({ encodings }) => encodings.length === 3);
+    const sent = () =>
+      camera?.encodings.flatMap(({ rid, active, scaleResolutionDownBy }) => (active === true ? [`${rid}/${scaleResolutionDownBy}`] : []));
+    const capture = async (width: number, height: number) => {
+      peer.publish("camera", { track: scriptedTrack("video", { width, height }), muted: false });
+      await settled();
+      return sent();
+    };
+    expect(await capture(1280, 720)).toEqual(["q/4", "h/2", "f/1"]);
+    expect(await capture(640, 480)).toEqual(["q/2", "h/1"]);
+    expect(await capture(320, 240)).toEqual(["q/1"]);
+    peer.applyLayers(camera?.mid ?? "", ["q"]);
+    expect(await capture(480, 640)).toEqual(["q/2"]);
+    peer.applyLayers(camera?.mid ?? "", ["q", "h", "f"]);
+    await settled();
+    expect(sent()).toEqual(["q/2", "h/1"]);
+  });
+
   test("is told what the frames of others depend on", async () => {
     const { connection } = await joined();
     const directions = connection.transceivers.map((transceiver) => {

@@ -1,3 +1,4 @@
+import { cameraLayers, fitLayers } from "./camera-layers";
 import type { Environment } from "./environment";
 import type { OfferedTrack, Source } from "./protocol.gen";
 import { offerDependencies, preferScalable } from "./scalability";
@@ -5,12 +6,6 @@ import { offerDependencies, preferScalable } from "./scalability";
 /** Voices received at a time. */
 export const AUDIO_SLOTS = 3;
 
-/** Camera layers, lowest first: a quarter, half and all of the captured size. */
-const CAMERA_LAYERS: RTCRtpEncodingParameters[] = [
-  { rid: "q", scaleResolutionDownBy: 4, maxBitrate: 150_000 },
-  { rid: "h", scaleResolutionDownBy: 2, maxBitrate: 500_000 },
-  { rid: "f", scaleResolutionDownBy: 1, maxBitrate: 1_700_000 },
-];
 /** A screen keeps its size, or nobody could read it: on a narrow path it is shown less often (three layers by rate). */
 const SCREEN_LAYER: RTCRtpEncodingParameters & { scalabilityMode: string } = { maxBitrate: 2_500_000, scalabilityMode: "L1T3" };
 
@@ -18,6 +13,14 @@ const SCREEN_LAYER: RTCRtpEncodingParameters & { scalabilityMode: string } = { m
 export interface OwnTrack {
   track: MediaStreamTrack | null;
   muted: boolean;
+}
+
+/** An m-line of ours. */
+interface OwnLine {
+  readonly transceiver: RTCRtpTransceiver;
+  muted: boolean;
+  /** The layers that someone shows; undefined before the server has said so. */
+  shown?: readonly string[];
 }
 
 export interface PeerHandlers {
@@ -36,7 +39,7 @@ export class Peer {
   readonly #environment: Environment;
   readonly #connection: RTCPeerConnection;
   readonly #handlers: PeerHandlers;
-  readonly #own = new Map<Source, { transceiver: RTCRtpTransceiver; muted: boolean }>();
+  readonly #own = new Map<Source, OwnLine>();
   readonly #slots = { audio: [] as RTCRtpTransceiver[], video: [] as RTCRtpTransceiver[] };
   #revision = 0;
   #started = false;
@@ -57,14 +60,18 @@ export class Peer {
   publish(source: Source, own: OwnTrack): void {
     const present = this.#own.get(source);
     if (present === undefined || present.transceiver.direction === "inactive") {
-      const transceiver = present?.transceiver ?? this.#addSender(source);
+      const transceiver = present?.transceiver ?? this.#addSender(source, own.track);
       transceiver.direction = "sendonly";
       this.#own.set(source, { transceiver, muted: own.muted });
       this.#negotiate();
     } else {
       present.muted = own.muted;
     }
-    void this.#own.get(source)?.transceiver.sender.replaceTrack(own.track).catch(this.#handlers.broken);
+    const line = this.#own.get(source);
+    if (line === undefined) return;
+    const replaced = line.transceiver.sender.replaceTrack(own.track);
+    // Another camera may capture another size.
+    void replaced.then(() => this.#fitLayers(line), this.#handlers.broken);
   }
 
   /** Takes a source out of the call; its m-line is kept for the next time. */
@@ -117,13 +124,19 @@ export class Peer {
 
   /** Sends only the layers that someone shows. */
   applyLayers(mid: string, rids: readonly string[]): void {
-    const sender = [...this.#own.values()].find((own) => own.transceiver.mid === mid)?.transceiver.sender;
-    if (sender === undefined) return;
+    const line = [...this.#own.values()].find((own) => own.transceiver.mid === mid);
+    if (line === undefined) return;
+    line.shown = rids;
+    this.#fitLayers(line);
+  }
+
+  /** Sends the layers that are shown, of those that there are of what is captured. */
+  #fitLayers(line: OwnLine): void {
+    const { sender } = line.transceiver;
     // One at a time: a second getParameters before the first setParameters is done would be refused.
     this.#parameters = this.#parameters.then(async () => {
       const parameters = sender.getParameters();
-      if (parameters.encodings.length < 2) return;
-      for (const encoding of parameters.encodings) encoding.active = rids.includes(encoding.rid ?? "");
+      if (parameters.encodings.length < 2 || !fitLayers(parameters.encodings, sender.track, line.shown)) return;
       // Refused only while the connection closes or the sender stops, when it no longer matters.
       await sender.setParameters(parameters).catch(() => undefined);
     });
@@ -168,10 +181,10 @@ export class Peer {
     this.#connection.close();
   }
 
-  #addSender(source: Source): RTCRtpTransceiver {
+  #addSender(source: Source, track: MediaStreamTrack | null): RTCRtpTransceiver {
     switch (source) {
       case "camera":
-        return this.#connection.addTransceiver("video", { direction: "sendonly", sendEncodings: CAMERA_LAYERS });
+        return this.#connection.addTransceiver("video", { direction: "sendonly", sendEncodings: cameraLayers(track) });
       case "screen": {
         const screen = this.#connection.addTransceiver("video", { direction: "sendonly", sendEncodings: [SCREEN_LAYER] });
         preferScalable(screen, this.#environment.videoCodecs());

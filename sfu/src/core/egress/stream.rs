@@ -158,7 +158,12 @@ mod tests {
             let ids = ExtensionIds { descriptor, ..ExtensionIds::default() };
             let stream = Stream::new(Mid::from("v"), ids, numbers, None);
             let mut out = Vec::new();
-            stream.write_header(&number, &packet, Form { is_repair: false, is_padded: false, transport: None }, &mut out);
+            stream.write_header(
+                &number,
+                &packet,
+                Form { is_repair: false, is_padded: false, transport: None },
+                &mut out,
+            );
             out
         };
         let with = header(Some(12));

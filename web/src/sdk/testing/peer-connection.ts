@@ -110,7 +110,7 @@ export class ScriptedTransceiver {
 
 let tracks = 0;
 
-export function scriptedTrack(kind: "audio" | "video"): MediaStreamTrack {
+export function scriptedTrack(kind: "audio" | "video", settings: MediaTrackSettings = {}): MediaStreamTrack {
   tracks += 1;
   const track = Object.assign(new EventTarget(), {
     id: `track-${tracks}`,
@@ -118,7 +118,7 @@ export function scriptedTrack(kind: "audio" | "video"): MediaStreamTrack {
     enabled: true,
     muted: false,
     readyState: "live",
-    getSettings: () => ({}),
+    getSettings: () => settings,
     stop: () => {
       track.readyState = "ended";
     },
