@@ -1,5 +1,7 @@
 //! Which layer of each shown track a receiver gets, from what its path carries and how large it shows them.
 
+use std::collections::BTreeSet;
+
 use super::svc::ladder::Rung;
 
 /// A raise must fit with this margin, in percent of the budget, so that a layer is not taken back at once.
@@ -47,6 +49,14 @@ impl Wish {
         &self.layers[..self.layers.iter().position(too_large).unwrap_or(self.layers.len())]
     }
 
+    /// Where a place in `layers` stands: its size among the track's, and its rate among those of its size.
+    fn standing(&self, place: usize) -> (usize, usize) {
+        let height = |place: usize| self.layers[place].1.height;
+        let smaller = (0..place).filter(|before| height(*before) != height(before + 1)).count();
+        let slower = (0..place).rev().take_while(|before| height(*before) == height(place)).count();
+        (smaller, slower)
+    }
+
     /// What the best layer worth sending takes, in kbit/s.
     pub fn ideal_kbps(&self) -> u32 {
         self.useful().last().map_or(0, |(_, layer)| layer.kbps)
@@ -59,19 +69,21 @@ impl Wish {
 
 /// The layer for each wish (most important first), or none where the path cannot carry even the lowest.
 ///
-/// Everyone gets the lowest layer before anyone gets a better one; better ones go to the most important first. What
-/// a receiver does not have yet must fit with a margin; what it has is kept as long as it fits.
+/// Everyone gets the lowest layer before anyone gets a better one, and one size at its full rate before anyone gets a larger
+/// one; better ones go to the most important first. What a receiver does not have yet must fit with a margin; what it has is
+/// kept as long as it fits.
 pub fn allocate(budget_kbps: u32, wishes: &[Wish]) -> Vec<Option<Pick>> {
     let mut chosen: Vec<Option<usize>> = vec![None; wishes.len()];
     let mut used = 0u32;
-    let top = wishes.iter().map(|wish| wish.useful().len()).max().unwrap_or(0);
-    for step in 0..top {
+    let standings = wishes.iter().flat_map(|wish| (0..wish.useful().len()).map(|place| wish.standing(place)));
+    let rounds: BTreeSet<(usize, usize)> = standings.collect();
+    for round in rounds {
         for (wish, place) in wishes.iter().zip(&mut chosen) {
-            let Some((pick, layer)) = wish.useful().get(step) else { continue };
-            if step > 0 && *place != Some(step - 1) {
+            let step = place.map_or(0, |below| below + 1);
+            let Some((pick, layer)) = wish.useful().get(step).filter(|_| wish.standing(step) == round) else {
                 continue;
-            }
-            let before = step.checked_sub(1).map_or(0, |below| wish.useful()[below].1.kbps);
+            };
+            let before = place.map_or(0, |below| wish.useful()[below].1.kbps);
             // The lowest layer needs no margin: while nothing is sent the estimate does not grow either, and a picture that
             // was paused would stay so.
             let kept = step == 0 || wish.was_at_least(*pick);
@@ -151,8 +163,10 @@ mod tests {
         let rung = |budget| allocate(budget, std::slice::from_ref(&wish))[0].map(|pick| pick.rung);
         let rungs: Vec<_> = [50, 80, 110, 200, 500, 5_000].map(rung).into();
         assert_eq!(rungs, [None, Some(0), Some(1), Some(2), Some(3), Some(3)], "nothing larger than it is shown");
-        let small = Wish { height: 180, ..wish };
+        let small = Wish { height: 180, ..wish.clone() };
         assert_eq!(allocate(5_000, &[small])[0].map(|pick| pick.rung), Some(2), "small, and at its full rate");
+        let both = allocate(400, &[simulcast(720, None), wish.clone()]);
+        assert_eq!(both, [Some(whole(0)), Some(Pick { layer: 0, rung: 2 })], "both fluent before one is larger");
     }
 
     proptest! {

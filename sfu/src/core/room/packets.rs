@@ -14,7 +14,7 @@ use super::{
     publications::{LayerState, Origin},
     slots::Slot,
 };
-use crate::core::{keyframes, rewrite::Numbers};
+use crate::core::{keyframes, rewrite::Numbers, svc::ladder::Rung};
 
 /// A packet that is to go out.
 #[derive(Debug)]
@@ -145,7 +145,8 @@ impl Room {
         let is_newest = layer.arrivals.note(packet.sequence);
         if starts_keyframe {
             layer.requests.satisfied();
-            layer.height = keyframes::height(packet.codec, &packet.payload).or(layer.height);
+            let said = layer.ladder.as_ref().and_then(|ladder| ladder.height(Rung::MAX));
+            layer.height = said.or(keyframes::height(packet.codec, &packet.payload)).or(layer.height);
         }
         if kind == Kind::Audio && member.stands_by_for.is_none() {
             voices.heard(track, packet.level, now);

@@ -262,6 +262,12 @@ impl Room {
                 in_use.join(slot.uses(layer));
             }
         }
+        // What can be chosen of it is known with its first keyframe.
+        for (in_use, layer) in in_use.iter_mut().zip(&publication.layers) {
+            if layer.ladder.is_none() && *in_use != Rungs::default() {
+                *in_use = Rungs::ALL;
+            }
+        }
         in_use
     }
 
