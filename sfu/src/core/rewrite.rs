@@ -56,7 +56,8 @@ struct Source {
     picture_offset: u16,
     tl0_offset: u8,
     frame_offset: u16,
-    omissions: Omissions,
+    /// Few streams have any.
+    omissions: Option<Box<Omissions>>,
 }
 
 #[derive(Debug)]
@@ -105,7 +106,10 @@ impl Rewriter {
         if extended < source.first {
             return None;
         }
-        let closed_up = source.omissions.close_up(extended)?;
+        let closed_up = match &source.omissions {
+            Some(omissions) => omissions.close_up(extended)?,
+            None => extended,
+        };
         source.highest = source.highest.max(extended);
         source.captured = source.captured.max(captured);
         let numbers = Numbers {
@@ -128,7 +132,7 @@ impl Rewriter {
         let step = source.step(sequence);
         if step > 0 && step.unsigned_abs() <= MAX_STEP {
             source.highest += u64::from(step.unsigned_abs());
-            source.omissions.add(source.highest);
+            source.omissions.get_or_insert_default().add(source.highest);
         }
     }
 
@@ -170,7 +174,7 @@ fn begin_source(
             picture_offset: 0,
             tl0_offset: 0,
             frame_offset: 0,
-            omissions: Omissions::default(),
+            omissions: None,
         };
     };
     let passed = captured.saturating_duration_since(sent.captured).max(Duration::from_millis(MIN_SWITCH_STEP_MS));
@@ -186,7 +190,7 @@ fn begin_source(
         picture_offset: next_id.wrapping_sub(picture.map_or(0, |p| p.id)) & PICTURE_ID_MASK,
         tl0_offset: next_tl0.wrapping_sub(picture.and_then(|p| p.tl0).unwrap_or(0)),
         frame_offset: sent.frame.map_or(0, |f| f.wrapping_add(1)).wrapping_sub(frame_number(packet).unwrap_or(0)),
-        omissions: Omissions::default(),
+        omissions: None,
     }
 }
 

@@ -154,7 +154,7 @@ impl Room {
             audiences.admit(track, publication.origin.peer());
         }
         let LayerState { peers, ladder, .. } = layer;
-        let frame = frame.zip(ladder.as_ref());
+        let frame = frame.zip(ladder.as_deref());
         for demand in peers.iter_mut().filter(|demand| kind == Kind::Video || audiences.hears(&demand.peer, track)) {
             if let Some(packet) = demand.passes(packet, frame) {
                 deliver(Delivery::Peer { peer: &demand.peer, stream: demand.stream, packet: &packet });

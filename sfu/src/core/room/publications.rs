@@ -91,7 +91,7 @@ pub(super) struct LayerState {
     /// What it takes, in kbit/s, as its peer says. For tracks of peers.
     pub told_kbps: u32,
     /// What can be chosen of it, if it is scalable.
-    pub ladder: Option<Ladder>,
+    pub ladder: Option<Box<Ladder>>,
     /// What each of the ladder's rungs takes, as its peer says, also before the ladder is known. For tracks of peers.
     pub told_rungs: Vec<u32>,
     /// Peers that want it.
@@ -144,11 +144,11 @@ impl LayerState {
     /// The frame that a packet is of, if the stream says what depends on what. To be called with each packet once: what
     /// each rung takes is measured by it.
     pub(super) fn frame(&mut self, packet: &MediaPacket, now: Instant) -> Option<Frame> {
-        let known = self.ladder.as_ref().map(Ladder::structure);
+        let known = self.ladder.as_ref().map(|ladder| ladder.structure());
         let (frame, structure) = descriptor::read(packet.descriptor.as_deref()?, known).ok()?;
         match (&mut self.ladder, structure) {
             (Some(ladder), Some(structure)) => ladder.restructure(structure),
-            (None, Some(structure)) => self.ladder = Some(Ladder::new(structure)),
+            (None, Some(structure)) => self.ladder = Some(Box::new(Ladder::new(structure))),
             (_, None) => {}
         }
         self.ladder.as_mut()?.count(&frame, packet.payload.len(), now);

@@ -21,7 +21,6 @@ use crate::core::{
     allocation::{Layer, Pick, Wish, allocate},
     assignment::assign,
     rewrite::Rewriter,
-    svc::ladder::Ladder,
 };
 
 /// How often a client is told at most which voices stand in its slots, while they only take turns.
@@ -459,7 +458,7 @@ impl Room {
         let slot = &mut receiver.video[index];
         receiver.changed |= slot.aim(pick, lowest, now);
         let Some((track, target)) = slot.track.zip(slot.target).filter(|_| is_connected) else { return };
-        let ladder = self.publications[track.0].layers[target.layer].ladder.as_ref();
+        let ladder = self.publications[track.0].layers[target.layer].ladder.as_deref();
         if slot.lacks_keyframe(ladder, now) {
             self.request_keyframe(track, target.layer, now);
         }
@@ -521,7 +520,7 @@ fn offered_layers(publication: &mut Publication, now: Instant) -> Vec<(Pick, Lay
         let whole = if is_local { measured } else { measured.max(layer.told_kbps) };
         let rungs = layer.rung_kbps(now);
         // The slower rates of a larger layer are no raise over a smaller one at its full rate.
-        let first = layer.ladder.as_ref().filter(|_| index > 0).map_or(0, Ladder::fastest_of_smallest);
+        let first = layer.ladder.as_ref().filter(|_| index > 0).map_or(0, |ladder| ladder.fastest_of_smallest());
         let takes = if rungs.is_empty() { vec![whole] } else { rungs };
         for (rung, kbps) in (0..).zip(takes).skip(first.into()).filter(|(_, kbps)| *kbps > 0) {
             offered.push((Pick { layer: index, rung }, Layer { kbps, height: publication.rung_height(index, rung) }));

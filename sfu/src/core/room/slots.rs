@@ -14,7 +14,7 @@ use crate::core::{
     rewrite::Rewriter,
     svc::{
         descriptor::Frame,
-        ladder::{Ladder, Rung, Rungs},
+        ladder::{Ladder, Rungs},
         selector::{Choice, Selector},
     },
 };
@@ -52,7 +52,7 @@ pub(super) struct Slot {
     /// The layer that is being sent.
     pub current: Option<usize>,
     /// Which frames of it, if it is scalable.
-    pub selector: Selector,
+    selector: Option<Box<Selector>>,
     pub rewriter: Rewriter,
     /// The height it is shown at, in pixels.
     pub height: u16,
@@ -60,8 +60,6 @@ pub(super) struct Slot {
     not_raised_before: Option<Instant>,
     /// Since when the path has been too narrow for the lowest layer.
     starved_since: Option<Instant>,
-    /// Since when a scalable stream has not changed to the size that is to be sent.
-    unmet_since: Option<Instant>,
 }
 
 impl Slot {
@@ -73,13 +71,12 @@ impl Slot {
             place: 0,
             target: None,
             current: None,
-            selector: Selector::default(),
+            selector: None,
             rewriter,
             height: DEFAULT_HEIGHT,
             state: SlotState::Live,
             not_raised_before: None,
             starved_since: None,
-            unmet_since: None,
         }
     }
 
@@ -107,8 +104,7 @@ impl Slot {
     /// The next packet is of another source.
     pub(super) fn switch(&mut self) {
         self.rewriter.switch();
-        self.selector.reset();
-        self.unmet_since = None;
+        self.selector = None;
     }
 
     /// Whether a packet of the layer that is being sent is one of those that are, and if so whether it ends the picture.
@@ -121,8 +117,9 @@ impl Slot {
         let Some((frame, ladder)) = frame else { return Some(packet.marker) };
         // On the way to another layer this one goes on as it is.
         let wanted = self.target.filter(|target| target.layer == layer).map(|target| target.rung);
-        let wanted = wanted.or(self.selector.current()).unwrap_or(0);
-        match self.selector.choose(&frame, wanted, ladder) {
+        let selector = self.selector.get_or_insert_default();
+        let wanted = wanted.or(selector.current()).unwrap_or(0);
+        match selector.choose(&frame, wanted, ladder) {
             Choice::Send { ends_picture } => Some(packet.marker || ends_picture),
             Choice::LeaveOut => {
                 self.rewriter.leave_out(packet.sequence);
@@ -138,12 +135,8 @@ impl Slot {
         if self.current != Some(target.layer) {
             return true;
         }
-        let size = |rung: Rung| ladder.map(|ladder| ladder.spatial(rung));
-        if self.selector.current().and_then(size) == size(target.rung) {
-            self.unmet_since = None;
-            return false;
-        }
-        now.saturating_duration_since(*self.unmet_since.get_or_insert(now)) >= TICK
+        let scalable = self.selector.as_mut().zip(ladder);
+        scalable.is_some_and(|(selector, ladder)| selector.waits(target.rung, ladder, now) >= TICK)
     }
 
     /// What is being sent of a layer, and what is to be.
@@ -153,7 +146,7 @@ impl Slot {
             rungs.add(target.rung);
         }
         if self.current == Some(layer) {
-            rungs.add(self.selector.current().unwrap_or(0));
+            rungs.add(self.selector.as_ref().and_then(|selector| selector.current()).unwrap_or(0));
         }
         rungs
     }

@@ -4,6 +4,8 @@
 //! frame is predicted from was sent too; going down often needs a keyframe as well as going up, where the smaller picture is
 //! not part of the larger one.
 
+use std::time::{Duration, Instant};
+
 use super::{
     descriptor::{Frame, References},
     ladder::{Ladder, Rung},
@@ -33,6 +35,8 @@ pub struct Selector {
     /// Bit n: the frame n before the newest was seen; was sent.
     seen: u64,
     sent: u64,
+    /// Since when a picture of another size is wanted than is sent.
+    waits_since: Option<Instant>,
 }
 
 impl Selector {
@@ -41,9 +45,13 @@ impl Selector {
         self.current
     }
 
-    /// What comes next is of another stream, or goes on after a pause.
-    pub fn reset(&mut self) {
-        *self = Self::default();
+    /// For how long a picture of another size has been wanted than is sent, where `wanted` is to be sent now.
+    pub fn waits(&mut self, wanted: Rung, ladder: &Ladder, now: Instant) -> Duration {
+        if self.current.map(|current| ladder.spatial(current)) == Some(ladder.spatial(wanted)) {
+            self.waits_since = None;
+            return Duration::ZERO;
+        }
+        now.saturating_duration_since(*self.waits_since.get_or_insert(now))
     }
 
     /// What becomes of a packet of `frame` where `wanted` is to be sent.
