@@ -57,6 +57,12 @@ impl Wish {
         (smaller, slower)
     }
 
+    /// What one step up from a place in `layers` takes besides, in kbit/s.
+    fn raise_kbps(&self, from: Option<usize>) -> u32 {
+        let kbps = |place: usize| self.layers.get(place).map_or(0, |(_, layer)| layer.kbps);
+        kbps(from.map_or(0, |place| place + 1)).saturating_sub(from.map_or(0, kbps))
+    }
+
     /// What the best layer worth sending takes, in kbit/s.
     pub fn ideal_kbps(&self) -> u32 {
         self.useful().last().map_or(0, |(_, layer)| layer.kbps)
@@ -69,24 +75,31 @@ impl Wish {
 
 /// The layer for each wish (most important first), or none where the path cannot carry even the lowest.
 ///
-/// Everyone gets the lowest layer before anyone gets a better one, and one size at its full rate before anyone gets a larger
-/// one; better ones go to the most important first. What a receiver does not have yet must fit with a margin; what it has is
-/// kept as long as it fits.
+/// Everyone is seen before anyone is seen often, and often before anyone is large. What it takes to be seen often goes to
+/// those first who take the least, so that the many pictures of a screen do not stop the faces beside it; larger sizes go to
+/// the most important first. A larger size that a receiver does not have yet must fit with a margin; what it has is kept as
+/// long as it fits.
 pub fn allocate(budget_kbps: u32, wishes: &[Wish]) -> Vec<Option<Pick>> {
     let mut chosen: Vec<Option<usize>> = vec![None; wishes.len()];
     let mut used = 0u32;
     let standings = wishes.iter().flat_map(|wish| (0..wish.useful().len()).map(|place| wish.standing(place)));
     let rounds: BTreeSet<(usize, usize)> = standings.collect();
     for round in rounds {
-        for (wish, place) in wishes.iter().zip(&mut chosen) {
+        let (is_smallest, is_raise_of_rate) = (round.0 == 0, round.1 > 0);
+        let mut turns: Vec<usize> = (0..wishes.len()).collect();
+        if is_raise_of_rate {
+            turns.sort_by_key(|turn| wishes[*turn].raise_kbps(chosen[*turn]));
+        }
+        for turn in turns {
+            let (wish, place) = (&wishes[turn], &mut chosen[turn]);
             let step = place.map_or(0, |below| below + 1);
             let Some((pick, layer)) = wish.useful().get(step).filter(|_| wish.standing(step) == round) else {
                 continue;
             };
             let before = place.map_or(0, |below| wish.useful()[below].1.kbps);
-            // The lowest layer needs no margin: while nothing is sent the estimate does not grow either, and a picture that
+            // The smallest size needs no margin: while nothing is sent the estimate does not grow either, and a picture that
             // was paused would stay so.
-            let kept = step == 0 || wish.was_at_least(*pick);
+            let kept = is_smallest || wish.was_at_least(*pick);
             let limit = if kept { budget_kbps } else { with_margin(budget_kbps) };
             let after = (used - before).saturating_add(layer.kbps);
             if after <= limit {
@@ -167,6 +180,22 @@ mod tests {
         assert_eq!(allocate(5_000, &[small])[0].map(|pick| pick.rung), Some(2), "small, and at its full rate");
         let both = allocate(400, &[simulcast(720, None), wish.clone()]);
         assert_eq!(both, [Some(whole(0)), Some(Pick { layer: 0, rung: 2 })], "both fluent before one is larger");
+    }
+
+    #[test]
+    fn the_rate_of_a_screen_does_not_stop_the_faces_beside_it() {
+        let at_rates = |kbps: [u32; 3], height| {
+            let layers = (0..).zip(kbps).map(|(rung, kbps)| (Pick { layer: 0, rung }, Layer { kbps, height }));
+            Wish { layers: layers.collect(), height, current: None }
+        };
+        let (screen, face) = (at_rates([750, 1_100, 1_500], 720), at_rates([75, 110, 150], 180));
+        let rungs = |budget| -> Vec<_> {
+            let chosen = allocate(budget, &[screen.clone(), face.clone()]);
+            chosen.into_iter().map(|pick| pick.map(|pick| pick.rung)).collect()
+        };
+        assert_eq!(rungs(900), [Some(0), Some(2)]);
+        assert_eq!(rungs(1_250), [Some(1), Some(2)]);
+        assert_eq!(rungs(824), [Some(0), None], "the screen matters more");
     }
 
     proptest! {
