@@ -12,13 +12,15 @@ const RAISE_MARGIN_PERCENT: u32 = 85;
 pub struct Pick {
     /// The index of the stream among the track's simulcast layers.
     pub layer: usize,
-    /// Where on the ladder of a scalable stream.
+    /// Where on the ladder of a scalable stream; [`Rung::MAX`] for all of one that is not, or is not known to be.
     pub rung: Rung,
 }
 
 impl Pick {
-    /// What there is of every track.
-    pub const LOWEST: Pick = Pick { layer: 0, rung: 0 };
+    /// All of a layer.
+    pub const fn whole(layer: usize) -> Self {
+        Self { layer, rung: Rung::MAX }
+    }
 }
 
 /// One layer of a track.
@@ -121,15 +123,13 @@ mod tests {
 
     use super::*;
 
-    fn whole(layer: usize) -> Pick {
-        Pick { layer, rung: 0 }
-    }
-
     fn simulcast(height: u16, current: Option<usize>) -> Wish {
         let layers = [(150, 180), (500, 360), (1700, 720)];
-        let layers =
-            layers.iter().enumerate().map(|(i, (kbps, height))| (whole(i), Layer { kbps: *kbps, height: *height }));
-        Wish { layers: layers.collect(), height, current: current.map(whole) }
+        let layers = layers
+            .iter()
+            .enumerate()
+            .map(|(i, (kbps, height))| (Pick::whole(i), Layer { kbps: *kbps, height: *height }));
+        Wish { layers: layers.collect(), height, current: current.map(Pick::whole) }
     }
 
     /// The layers that are chosen, by their index.
@@ -179,7 +179,7 @@ mod tests {
         let small = Wish { height: 180, ..wish.clone() };
         assert_eq!(allocate(5_000, &[small])[0].map(|pick| pick.rung), Some(2), "small, and at its full rate");
         let both = allocate(400, &[simulcast(720, None), wish.clone()]);
-        assert_eq!(both, [Some(whole(0)), Some(Pick { layer: 0, rung: 2 })], "both fluent before one is larger");
+        assert_eq!(both, [Some(Pick::whole(0)), Some(Pick { layer: 0, rung: 2 })], "both fluent before one is larger");
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::core::{
     allocation::{Layer, Pick, Wish, allocate},
     assignment::assign,
     rewrite::Rewriter,
+    svc::ladder::Rung,
 };
 
 /// How often a client is told at most which voices stand in its slots, while they only take turns.
@@ -387,7 +388,7 @@ impl Room {
         self.settle_slot_states(client);
         let Some(receiver) = self.receivers.get_mut(&client) else { return };
         for slot in &mut receiver.audio {
-            slot.target = slot.track.map(|_| Pick::LOWEST);
+            slot.target = slot.track.map(|_| Pick::whole(0));
         }
         let voices = receiver.audio.iter().filter(|slot| slot.track.is_some()).count() as u32;
         if receiver.video.iter().all(|slot| slot.track.is_none()) {
@@ -404,7 +405,7 @@ impl Room {
         let chosen = allocate(budget, &wishes);
         self.announce_needs(client, voices * AUDIO_KBPS, &wishes, &chosen);
         for ((index, pick), wish) in candidates.into_iter().zip(chosen).zip(&wishes) {
-            let lowest = wish.layers.first().map_or(Pick::LOWEST, |(pick, _)| *pick);
+            let lowest = wish.layers.first().map_or(Pick::whole(0), |(pick, _)| *pick);
             let pick = pick.or((!may_pause).then_some(lowest));
             self.aim_slot(client, index, pick, lowest, now);
         }
@@ -445,11 +446,13 @@ impl Room {
     }
 
     fn wish(&mut self, client: ClientKey, index: usize, now: Instant) -> Wish {
-        let slot = &self.receivers[&client].video[index];
-        let (height, current) = (slot.height, slot.target);
-        let publication = slot.track.and_then(|track| self.publications.get_mut(track.0));
-        let layers = publication.map(|publication| offered_layers(publication, now)).unwrap_or_default();
-        Wish { layers, height, current }
+        let slot = self.receivers.get_mut(&client).and_then(|receiver| receiver.video.get_mut(index));
+        let Some((publication, slot)) = slot.and_then(|slot| Some((self.publications.get_mut(slot.track?.0)?, slot)))
+        else {
+            return Wish { layers: Vec::new(), height: 0, current: None };
+        };
+        slot.learn(publication);
+        Wish { layers: offered_layers(publication, now), height: slot.height, current: slot.target }
     }
 
     fn aim_slot(&mut self, client: ClientKey, index: usize, pick: Option<Pick>, lowest: Pick, now: Instant) {
@@ -521,13 +524,14 @@ fn offered_layers(publication: &mut Publication, now: Instant) -> Vec<(Pick, Lay
         let rungs = layer.rung_kbps(now);
         // The slower rates of a larger layer are no raise over a smaller one at its full rate.
         let first = layer.ladder.as_ref().filter(|_| index > 0).map_or(0, |ladder| ladder.fastest_of_smallest());
-        let takes = if rungs.is_empty() { vec![whole] } else { rungs };
-        for (rung, kbps) in (0..).zip(takes).skip(first.into()).filter(|(_, kbps)| *kbps > 0) {
+        let is_scalable = !rungs.is_empty();
+        let parts = (0..).zip(rungs).skip(first.into());
+        for (rung, kbps) in parts.chain((!is_scalable).then_some((Rung::MAX, whole))).filter(|(_, kbps)| *kbps > 0) {
             offered.push((Pick { layer: index, rung }, Layer { kbps, height: publication.rung_height(index, rung) }));
         }
     }
     if offered.is_empty() {
-        offered.push((Pick::LOWEST, Layer { kbps: ASSUMED_KBPS, height: publication.rung_height(0, 0) }));
+        offered.push((Pick::whole(0), Layer { kbps: ASSUMED_KBPS, height: publication.rung_height(0, 0) }));
     }
     offered
 }

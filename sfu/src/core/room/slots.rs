@@ -8,13 +8,13 @@ use isthmus_protocol::{
 };
 use str0m::media::Mid;
 
-use super::{TICK, TrackKey, can_receive};
+use super::{TICK, TrackKey, can_receive, publications::Publication};
 use crate::core::{
     allocation::Pick,
     rewrite::Rewriter,
     svc::{
         descriptor::Frame,
-        ladder::{Ladder, Rungs},
+        ladder::{Ladder, Rung, Rungs},
         selector::{Choice, Selector},
     },
 };
@@ -139,6 +139,14 @@ impl Slot {
         scalable.is_some_and(|(selector, ladder)| selector.waits(target.rung, ladder, now) >= TICK)
     }
 
+    /// What there is to choose of its track may be known by now: all of a layer is the highest rung then, and what is less is
+    /// a fall.
+    pub(super) fn learn(&mut self, publication: &Publication) {
+        let Some(target) = &mut self.target else { return };
+        let ladder = publication.layers.get(target.layer).and_then(|layer| layer.ladder.as_ref());
+        target.rung = ladder.map_or(target.rung, |ladder| target.rung.min(ladder.top()));
+    }
+
     /// What is being sent of a layer, and what is to be.
     pub(super) fn uses(&self, layer: usize) -> Rungs {
         let mut rungs = Rungs::default();
@@ -146,7 +154,7 @@ impl Slot {
             rungs.add(target.rung);
         }
         if self.current == Some(layer) {
-            rungs.add(self.selector.as_ref().and_then(|selector| selector.current()).unwrap_or(0));
+            rungs.add(self.selector.as_ref().and_then(|selector| selector.current()).unwrap_or(Rung::MAX));
         }
         rungs
     }

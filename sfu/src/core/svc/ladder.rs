@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::descriptor::{Frame, Structure, Targets};
 use crate::core::bitrate::RateMeter;
 
-/// A place on the ladder of a stream, 0 the lowest. A stream that has none stands on 0.
+/// A place on the ladder of a stream, 0 the lowest.
 pub type Rung = u8;
 
 /// Some places on a ladder.
@@ -19,9 +19,9 @@ impl Rungs {
     /// All there can be.
     pub const ALL: Rungs = Rungs(u32::MAX);
 
-    /// Adds one.
+    /// Adds one. What is beyond every ladder stands for the highest of each.
     pub fn add(&mut self, rung: Rung) {
-        self.0 |= 1u32.checked_shl(rung.into()).unwrap_or(0);
+        self.0 |= 1u32.checked_shl(rung.into()).unwrap_or(1 << (u32::BITS - 1));
     }
 
     /// Adds those of another set.
@@ -83,6 +83,11 @@ impl Ladder {
         if shape(self) == shape(&before) {
             self.steps.iter_mut().zip(before.steps).for_each(|(step, before)| step.rate = before.rate);
         }
+    }
+
+    /// The highest rung.
+    pub fn top(&self) -> Rung {
+        self.steps.len().saturating_sub(1) as Rung
     }
 
     /// How many rungs there are.

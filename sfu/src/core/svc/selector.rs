@@ -56,7 +56,7 @@ impl Selector {
 
     /// What becomes of a packet of `frame` where `wanted` is to be sent.
     pub fn choose(&mut self, frame: &Frame, wanted: Rung, ladder: &Ladder) -> Choice {
-        let wanted = wanted.min(ladder.len().saturating_sub(1) as Rung);
+        let wanted = wanted.min(ladder.top());
         let Some(behind) = self.note(frame) else { return Choice::LeaveOut };
         let bit = 1 << behind;
         if self.seen & bit == 0 {

@@ -327,10 +327,10 @@ impl World {
             App::Thumbnail => &[(150, 180)][..],
             _ => &[(150, 180), (500, 360), (1_700, 720)],
         };
-        let whole = |layer| Pick { layer, rung: 0 };
         let layers = layers.iter().map(|(kbps, height)| Layer { kbps: *kbps, height: *height }).enumerate();
-        let layers: Vec<(Pick, Layer)> = layers.map(|(index, layer)| (whole(index), layer)).collect();
-        let wish = |picture: &Picture| Wish { layers: layers.clone(), height: 720, current: picture.layer.map(whole) };
+        let layers: Vec<(Pick, Layer)> = layers.map(|(index, layer)| (Pick::whole(index), layer)).collect();
+        let wish =
+            |picture: &Picture| Wish { layers: layers.clone(), height: 720, current: picture.layer.map(Pick::whole) };
         let wishes: Vec<Wish> = media.pictures.iter().map(wish).collect();
         let chosen = allocate(estimate.saturating_sub(VOICE_SET_ASIDE_KBPS), &wishes);
         let kbps_of = |(wish, pick): (&Wish, &Option<Pick>)| pick.map_or(0, |pick| wish.layers[pick.layer].1.kbps);

@@ -152,3 +152,54 @@ fn a_path_too_narrow_for_every_picture_gets_every_second_or_fourth() {
     scene.seconds(1);
     assert_eq!(scene.sizes(0, SMALL), [0; 30]);
 }
+
+/// What Chromium sends with keyframes of one size at three rates, but for the height at its end.
+const RATES: &str = "80 0214eaa860414d1410208427027f";
+/// Its template for keyframes, and those of the pictures that follow.
+const KEYFRAME: u8 = 0;
+const OTHERS: [u8; 4] = [3, 2, 4, 1];
+
+#[test]
+fn a_smaller_layer_of_a_simulcast_comes_at_its_full_rate_at_once() {
+    let rids = ["q", "h"];
+    let mut cluster = Cluster::new(&["panama", "zurich"]);
+    cluster.join(0, ANA, "ana");
+    cluster.publish(0, ANA, &rids);
+    cluster.join(1, FAR, "far");
+    cluster.offer_slots(1, FAR, 1);
+    let mut since_keyframe = [0usize; 2];
+    let mut second = |cluster: &mut Cluster| {
+        for _ in 0..30 {
+            let sequence = cluster.sequence;
+            cluster.sequence = sequence.wrapping_add(1);
+            let asked = std::mem::take(&mut cluster.nodes[0].keyframes_asked);
+            for (layer, rid) in rids.into_iter().enumerate() {
+                let is_key = sequence == 0 || asked.contains(&(ClientKey(ANA), Some(Rid::from(rid))));
+                since_keyframe[layer] = if is_key { 0 } else { since_keyframe[layer] + 1 };
+                let template = if is_key { KEYFRAME } else { OTHERS[(since_keyframe[layer] - 1) % 4] };
+                let mut descriptor = [&[STARTS_AND_ENDS | template][..], &sequence.to_be_bytes()].concat();
+                if is_key {
+                    let height: u16 = 180 << layer;
+                    descriptor.extend(bytes(RATES).into_iter().chain((height - 1).to_be_bytes()));
+                }
+                let packet = media(sequence, Codec::Vp8, vec![0x10; 500 << layer]);
+                let packet = MediaPacket { descriptor: Some(descriptor.into()), ..packet };
+                cluster.send(0, ANA, PICTURE, Some(rid), &packet);
+            }
+            cluster.now += Duration::from_millis(33);
+            cluster.settle();
+        }
+    };
+    let track = TrackId::of(&"ana".parse().expect("valid"), &PICTURE).expect("valid");
+    for height in [360, 180, 360, 180] {
+        cluster.nodes[1].room.view(ClientKey(FAR), vec![Tile { track: track.clone(), height }]);
+        cluster.settle();
+        second(&mut cluster);
+        // Nothing is raised for a while after it was lowered.
+        (0..if height == 360 { 3 } else { 0 }).for_each(|_| second(&mut cluster));
+        cluster.nodes[1].received.clear();
+        second(&mut cluster);
+        let bytes: Vec<usize> = cluster.received(1, FAR, "Video0").map(|got| got.packet.payload.len()).collect();
+        assert_eq!(bytes, [if height == 360 { 1_000 } else { 500 }; 30], "{height} lines");
+    }
+}
