@@ -524,7 +524,8 @@ fn offered_layers(publication: &mut Publication, now: Instant) -> Vec<(Pick, Lay
         let rungs = layer.rung_kbps(now);
         // The slower rates of a larger layer are no raise over a smaller one at its full rate.
         let first = layer.ladder.as_ref().filter(|_| index > 0).map_or(0, |ladder| ladder.fastest_of_smallest());
-        let is_scalable = !rungs.is_empty();
+        // Of a scalable one that flowed once and does not now, its peer may not say what the parts take.
+        let is_scalable = rungs.iter().any(|kbps| *kbps > 0);
         let parts = (0..).zip(rungs).skip(first.into());
         for (rung, kbps) in parts.chain((!is_scalable).then_some((Rung::MAX, whole))).filter(|(_, kbps)| *kbps > 0) {
             offered.push((Pick { layer: index, rung }, Layer { kbps, height: publication.rung_height(index, rung) }));
