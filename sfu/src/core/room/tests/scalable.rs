@@ -165,8 +165,6 @@ fn a_smaller_layer_of_a_simulcast_comes_at_its_full_rate_at_once() {
     let mut cluster = Cluster::new(&["panama", "zurich"]);
     cluster.join(0, ANA, "ana");
     cluster.publish(0, ANA, &rids);
-    cluster.join(1, FAR, "far");
-    cluster.offer_slots(1, FAR, 1);
     let mut since_keyframe = [0usize; 2];
     let mut second = |cluster: &mut Cluster| {
         for _ in 0..30 {
@@ -191,6 +189,10 @@ fn a_smaller_layer_of_a_simulcast_comes_at_its_full_rate_at_once() {
         }
     };
     let track = TrackId::of(&"ana".parse().expect("valid"), &PICTURE).expect("valid");
+    // Whoever comes later knows from the start what each layer takes, and has seen nothing of the smaller one.
+    (0..2).for_each(|_| second(&mut cluster));
+    cluster.join(1, FAR, "far");
+    cluster.offer_slots(1, FAR, 1);
     for height in [360, 180, 360, 180] {
         cluster.nodes[1].room.view(ClientKey(FAR), vec![Tile { track: track.clone(), height }]);
         cluster.settle();
