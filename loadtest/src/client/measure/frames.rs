@@ -1,7 +1,9 @@
 //! Which frames of a VP8 stream a decoder could show: whole ones whose references were shown too.
 //!
 //! Packets are put in order by sequence number, from the start of a keyframe on. A gap waits [`REPAIR_WAIT`] for a
-//! retransmission; then the frames it broke are given up, and none is decodable until the next keyframe.
+//! retransmission; then the frames it broke are given up, and none is decodable until the next keyframe. A keyframe that is
+//! whole behind the gap is shown at once, as browsers do: it refers to nothing. What is missing before it may never come, since
+//! a server repairs no layer that it has switched from.
 
 use std::{
     collections::BTreeMap,
@@ -74,7 +76,7 @@ impl FrameTracker {
             None => self.await_keyframe(sequence, piece),
         }
         let mut frames = self.advance();
-        if self.next.is_some() && self.waiting.len() > MAX_WAITING {
+        if self.next.is_some() && (self.waiting.len() > MAX_WAITING || self.whole_keyframe_waits()) {
             frames.extend(self.give_up_gap());
         }
         frames.extend(self.handle_timeout(now));
@@ -138,6 +140,22 @@ impl FrameTracker {
     fn give_up_gap(&mut self) -> Vec<DecodableFrame> {
         self.skip_to_keyframe();
         self.advance()
+    }
+
+    /// Whether all packets of the first keyframe that waits have come.
+    fn whole_keyframe_waits(&self) -> bool {
+        let behind = self.waiting.iter().skip_while(|(_, piece)| !piece.starts_keyframe());
+        let mut expected = None;
+        for (sequence, piece) in behind {
+            if expected.is_some_and(|expected| expected != *sequence) {
+                return false;
+            }
+            if piece.marker {
+                return true;
+            }
+            expected = Some(sequence + 1);
+        }
+        false
     }
 
     /// The chain of references is broken: goes on from the first keyframe that waits, or awaits one.
@@ -276,12 +294,26 @@ mod tests {
     fn an_unrepaired_gap_breaks_the_chain_until_the_next_keyframe() {
         let now = Instant::now();
         let mut stream = packets(10, &[0, 7]);
+        let keyframes_end = stream.remove(31);
         stream.remove(9);
         let mut tracker = FrameTracker::default();
         assert_eq!(feed(&mut tracker, now, &stream).len(), 2);
         assert_eq!(tracker.handle_timeout(now + 399 * MS), []);
-        assert_eq!(tracker.handle_timeout(now + REPAIR_WAIT).len(), 3, "the keyframe and two after it");
+        assert_eq!(tracker.handle_timeout(now + REPAIR_WAIT), [], "the keyframe is not whole");
         assert_eq!(tracker.undecodable(), 5);
+        assert_eq!(feed(&mut tracker, now + REPAIR_WAIT, &[keyframes_end]).len(), 3, "it and two after it");
+    }
+
+    #[test]
+    fn a_whole_keyframe_waits_for_nothing() {
+        let now = Instant::now();
+        let mut stream = packets(10, &[0, 7]);
+        let late = stream.remove(9);
+        let mut tracker = FrameTracker::default();
+        assert_eq!(feed(&mut tracker, now, &stream[..30]).len(), 2);
+        assert_eq!(feed(&mut tracker, now, &stream[30..31]).len(), 1, "its last packet");
+        assert_eq!(feed(&mut tracker, now, &stream[31..]).len(), 2);
+        assert_eq!((feed(&mut tracker, now, &[late]).len(), tracker.undecodable()), (0, 5));
     }
 
     #[test]
