@@ -12,7 +12,7 @@ make_environment() {
     echo 'evidence: Python 3.11 or later with venv is needed: apt-get install -y python3-venv' >&2
     exit 1
   fi
-  "$environment/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: --no-deps -r "$here/requirements.txt" >&2
+  "$environment/bin/pip" install --quiet --disable-pip-version-check --only-binary :all: --no-binary pesq --no-deps -r "$here/requirements.txt" >&2
   # Last: an environment that was left half made is made anew.
   cp "$here/requirements.txt" "$made"
 }

@@ -39,6 +39,11 @@ missing_packages() {
     echo "setup: Python's venv is missing (evidence by clients nobody here wrote)" >&2
     echo python3-venv
   fi
+  # One of the packages from requirements.txt is compiled.
+  if ! python3 -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>/dev/null; then
+    echo "setup: Python's headers are missing (evidence that judges speech)" >&2
+    echo python3-dev
+  fi
   # Without a font, text in screenshots and layout tests has no shape.
   if ! fc-list 2>/dev/null | grep -q . && [ ! -d /usr/share/fonts/truetype ]; then
     echo "setup: no fonts are installed (browser tests)" >&2
