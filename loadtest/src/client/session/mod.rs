@@ -6,6 +6,7 @@
 //! A client is its media, which is the same whatever it talks to, and the dialogue by which media is agreed on
 //! ([`super::signalling`]).
 
+mod handshake;
 mod media;
 mod negotiation;
 mod phases;

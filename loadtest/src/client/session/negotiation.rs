@@ -13,12 +13,18 @@ use str0m::{
     media::{Direction, MediaKind, Simulcast, SimulcastLayer},
 };
 
-use super::{ClientError, Output, media::Media};
+use super::{ClientError, Output, handshake, media::Media};
 
 /// A WebRTC engine that hands over RTP packets, with the codecs that the client has clips of. With redundancy, voices are offered
 /// with the packet before in each (RFC 2198).
 pub(super) fn engine(redundancy: bool, now: Instant) -> Rtc {
-    Rtc::builder().clear_codecs().enable_opus(true, redundancy).enable_vp8(true).set_rtp_mode(true).build(now)
+    Rtc::builder()
+        .set_crypto_provider(handshake::provider())
+        .clear_codecs()
+        .enable_opus(true, redundancy)
+        .enable_vp8(true)
+        .set_rtp_mode(true)
+        .build(now)
 }
 
 /// What a client offers.

@@ -1,16 +1,19 @@
-//! The SRTP keys of a peer connection. str0m keeps them to itself; they are copied where its DTLS hands them over.
+//! The SRTP keys of a peer connection. str0m keeps them to itself; they are copied where its DTLS hands them over. And when the
+//! handshake says something again: the library waits for a second, which is long for who wants to talk.
 
 use std::{
     cell::RefCell,
     fmt,
     sync::{Arc, LazyLock, OnceLock},
-    time::Instant,
+    time::{Duration, Instant},
 };
+
+use dimpl::{Config, Dtls};
 
 use str0m::{
     Rtc, RtcConfig,
     crypto::{
-        CryptoProvider,
+        CryptoError, CryptoProvider,
         dtls::{
             DtlsCert, DtlsImplError, DtlsInstance, DtlsOutput, DtlsProvider, DtlsVersion, ProtocolVersion, SrtpProfile,
         },
@@ -19,6 +22,14 @@ use str0m::{
 };
 
 use super::keys::{MasterKey, Profile, Role};
+
+/// How long a flight of the handshake waits at first before it is sent again, twice as long each time after. RFC 6347 section
+/// 4.2.4.1 says a second, and less for what is sensitive to delay. Browsers begin at 50 ms; this is less than most round trips
+/// of a call.
+const FLIGHT_WAITS: Duration = Duration::from_millis(200);
+/// How often a flight is sent again. What the other side repeats counts too, and a browser does so four times in half a second:
+/// on a long path before anything is lost. The time that a handshake may take bounds it as well.
+const FLIGHT_REPEATS: usize = 30;
 
 thread_local! {
     /// Where the DTLS instance that str0m makes next on this thread leaves its keys.
@@ -77,16 +88,45 @@ impl DtlsProvider for Tapping {
         now: Instant,
         version: DtlsVersion,
         mtu: Option<usize>,
-    ) -> Result<Box<dyn DtlsInstance>, str0m::crypto::CryptoError> {
-        let inner = from_feature_flags().dtls_provider.new_dtls(certificate, now, version, mtu)?;
+    ) -> Result<Box<dyn DtlsInstance>, CryptoError> {
+        let inner = patient(certificate, now, version, mtu)?;
         Ok(Box::new(Tapped { inner, tap: NEXT.take().unwrap_or_default() }))
     }
 }
 
-#[derive(Debug)]
+/// As str0m makes it, but for when it repeats itself.
+fn patient(
+    certificate: &DtlsCert,
+    now: Instant,
+    version: DtlsVersion,
+    mtu: Option<usize>,
+) -> Result<Dtls, CryptoError> {
+    // ICE has shown that the other side is where it says; a cookie would show it again.
+    let mut config =
+        Config::builder().use_server_cookie(false).flight_start_rto(FLIGHT_WAITS).flight_retries(FLIGHT_REPEATS);
+    if let Some(mtu) = mtu {
+        config = config.mtu(mtu);
+    }
+    let config = config.build().map_err(|error| CryptoError::Other(format!("DTLS cannot be set up: {error}")))?;
+    let (config, certificate) = (Arc::new(config), certificate.clone());
+    match version {
+        DtlsVersion::Dtls12 => Ok(Dtls::new_12(config, certificate, now)),
+        DtlsVersion::Dtls13 => Ok(Dtls::new_13(config, certificate, now)),
+        DtlsVersion::Auto => Ok(Dtls::new_auto(config, certificate, now)),
+        _ => Err(CryptoError::Other(format!("{version} is a version of DTLS that is not known here"))),
+    }
+}
+
 struct Tapped {
-    inner: Box<dyn DtlsInstance>,
+    inner: Dtls,
     tap: Tap,
+}
+
+/// Says nothing of the handshake.
+impl fmt::Debug for Tapped {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Tapped").field(&self.tap).finish()
+    }
 }
 
 impl DtlsInstance for Tapped {

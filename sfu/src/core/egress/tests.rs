@@ -48,6 +48,10 @@ struct Pair {
     reported: Vec<u64>,
     /// Their RTCP as it came.
     control: Vec<Vec<u8>>,
+    /// What they said in the handshake.
+    said: Vec<Vec<u8>>,
+    /// Whether what we say in it is lost.
+    unheard: bool,
 }
 
 fn address(of: u8) -> SocketAddr {
@@ -62,8 +66,24 @@ fn voice_mid() -> Mid {
     Mid::from("a1")
 }
 
+/// RFC 7983 section 7.
+fn is_handshake(datagram: &[u8]) -> bool {
+    matches!(datagram, [20..=63, ..])
+}
+
 impl Pair {
     fn connected() -> Self {
+        let mut pair = Self::begun();
+        pair.pass_times(200);
+        assert!(pair.is_connected());
+        pair
+    }
+
+    fn is_connected(&self) -> bool {
+        self.ours.is_connected() && self.theirs.is_connected()
+    }
+
+    fn begun() -> Self {
         let now = Instant::now();
         let config = || RtcConfig::new().set_rtp_mode(true).set_dtls_version(DtlsVersion::Dtls12);
         let (mut ours, tap) = tapped(config(), now);
@@ -90,12 +110,29 @@ impl Pair {
         api.expect_stream_rx(Ssrc::from(SSRC), Some(Ssrc::from(REPAIR_SSRC)), picture_mid(), None);
         api.declare_media(voice_mid(), MediaKind::Audio);
         api.expect_stream_rx(Ssrc::from(VOICE_SSRC), None, voice_mid(), None);
-        let mut pair = Self { ours, tap, theirs, now, received: Vec::new(), reported: Vec::new(), control: Vec::new() };
+        let (received, reported) = (Vec::new(), Vec::new());
+        Self { ours, tap, theirs, now, received, reported, control: Vec::new(), said: Vec::new(), unheard: false }
+    }
+
+    /// They have begun the handshake, and were not heard to be answered.
+    fn unanswered() -> Self {
+        let mut pair = Self { unheard: true, ..Self::begun() };
         for _ in 0..200 {
-            pair.pass(Duration::from_millis(10));
+            pair.pass_times(1);
+            if !pair.said.is_empty() {
+                break;
+            }
         }
-        assert!(pair.ours.is_connected() && pair.theirs.is_connected());
+        assert!(!pair.said.is_empty(), "they have begun");
+        pair.pass_times(1);
         pair
+    }
+
+    /// Lets so many times 10 ms pass.
+    fn pass_times(&mut self, times: usize) {
+        for _ in 0..times {
+            self.pass(Duration::from_millis(10));
+        }
     }
 
     /// Lets time pass and everything that is sent arrive.
@@ -121,6 +158,13 @@ impl Pair {
                 if of_theirs && datagram[0] >> 6 == 2 && (192..224).contains(&datagram[1]) {
                     self.control.push(datagram.clone());
                 }
+                if is_handshake(&datagram) {
+                    if of_theirs {
+                        self.said.push(datagram.clone());
+                    } else if self.unheard {
+                        continue;
+                    }
+                }
                 self.arrive(!of_theirs, &datagram);
             }
         }
@@ -145,6 +189,30 @@ fn sealed_packet(sealer: &Sealer, numbers: &mut StreamNumbers, sequence: u64, pa
     out.extend_from_slice(payload);
     sealer.seal_rtp(number, &mut out, 0, header_bytes).expect("sealed");
     out
+}
+
+#[test]
+fn what_is_lost_of_a_handshake_is_said_again_soon() {
+    let mut pair = Pair::unanswered();
+    pair.unheard = false;
+    // They repeat nothing before 750 ms.
+    pair.pass_times(40);
+    assert!(pair.is_connected());
+}
+
+#[test]
+fn what_they_repeat_on_a_long_path_uses_up_no_patience() {
+    let mut pair = Pair::unanswered();
+    let mut hello = pair.said[0].clone();
+    for _ in 0..8 {
+        // Each time in a record of its own (RFC 6347 section 4.1): the last byte of its number.
+        hello[10] += 1;
+        pair.arrive(false, &hello);
+        pair.pass_times(5);
+    }
+    pair.unheard = false;
+    pair.pass_times(400);
+    assert!(pair.is_connected());
 }
 
 #[test]
