@@ -22,6 +22,7 @@ record() {
 check() {
   local area=$1 limit_s=$2 goal=$3 command=$4 output status=0 figure outcome=PASS
   output=$(timeout --kill-after=10 "$limit_s" bash -c "$command" 2>>"docs/evidence/$area.log") || status=$?
+  printf '%s\n' "$output" >>"docs/evidence/$area.log"
   figure=$(tail -n 1 <<<"$output")
   case $status in
     0) ;;

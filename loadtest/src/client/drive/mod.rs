@@ -168,7 +168,7 @@ impl Driver {
     async fn do_what_it_wants(&mut self) -> anyhow::Result<Instant> {
         loop {
             match self.client.poll(Instant::now())? {
-                Output::Signal(text) => self.send_signal(text).await,
+                Output::Signal(text) => self.send_signal(text),
                 Output::Transmit(transmit) => self.transmit(transmit).await,
                 Output::Connect(remote) => {
                     tokio::spawn(tcp::carry(remote, self.events.0.clone()));
@@ -273,9 +273,10 @@ impl Driver {
         Ok(())
     }
 
-    async fn send_signal(&mut self, text: String) {
-        if let Some(line) = &self.line {
-            line.say(text).await;
+    fn send_signal(&mut self, text: String) {
+        if let Some(line) = self.line.take_if(|line| !line.say(text)) {
+            drop(line);
+            self.client.handle_signalling_closed("the server takes nothing from it");
         }
     }
 

@@ -7,7 +7,11 @@ use anyhow::{Context as _, bail};
 use futures_util::{SinkExt as _, StreamExt as _};
 use isthmus_protocol::signal::{MAX_MESSAGE_BYTES, SUBPROTOCOL, TOKEN_SUBPROTOCOL_PREFIX};
 use reqwest::Url;
-use tokio::{net::TcpStream, sync::mpsc, task::JoinHandle};
+use tokio::{
+    net::TcpStream,
+    sync::mpsc::{self, error::TrySendError},
+    task::JoinHandle,
+};
 use tokio_tungstenite::{
     Connector, MaybeTlsStream, WebSocketStream,
     tungstenite::{Error, Message, client::IntoClientRequest as _, http::HeaderValue, protocol::WebSocketConfig},
@@ -18,8 +22,8 @@ use crate::client::{join::Ticket, signalling::janus};
 
 /// What a socket reads at once; it is cleared before.
 const READ_BYTES: usize = 4096;
-/// What a client has said and the socket has not yet taken. The client waits, then.
-const OUT_QUEUE: usize = 16;
+/// What a client has said and the socket has not yet taken. One more, and the server counts as gone.
+const OUT_QUEUE: usize = 64;
 /// The longest an opening may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -80,9 +84,10 @@ impl Line {
         Self { says, carrying: tokio::spawn(carry(socket, said, events)) }
     }
 
-    /// Says something. A socket that has failed tells so by an event.
-    pub(super) async fn say(&self, text: String) {
-        let _ = self.says.send(text).await;
+    /// Says something; false if the server has long taken nothing. A socket that has failed tells so by an event. Nobody waits
+    /// here: the task may be waiting for the client.
+    pub(super) fn say(&self, text: String) -> bool {
+        !matches!(self.says.try_send(text), Err(TrySendError::Full(_)))
     }
 
     /// Closes the socket behind what was said.
