@@ -46,7 +46,7 @@ pub const HELP: &str = r"For each load, one after the other on the same machine:
   camera   one participant sends 30 pictures a second of 5 packets of 1200 B and 50 sounds of 120 B to N receivers
            and the same with the sizes of Chromium's pictures, to receivers that lose 2 % (--media, --loss)
   hall     10 speak, 500 listen to three of them (Isthmus: the loudest three; Janus knows no loudest: the first three)
-  crowd    100 and 1000 are in one room, 10 speak, everyone hears the loudest; with a shard for each core
+  crowd    100 and 1000 are in one room, 10 speak, everyone hears the loudest three; with a shard for each core
   idle     1000 have joined, in rooms of 10, with slots for 3 voices and 4 pictures, and nobody says anything
   joins    50 join each second for a minute, in rooms of 10
   lossy    4 calls of two, with camera and voice, everyone by a network with a round trip of 100 ms that loses 1, 5, 10 and 20 %

@@ -17,6 +17,8 @@ const JOINS_PER_SECOND: u32 = 25;
 const SPEAKERS: u32 = 10;
 /// Voices that everyone hears in a hall.
 const HEARD: u32 = 3;
+/// Of those who only listen one in so many judges what comes: two cores do not carry a server and a thousand who do.
+const LISTENERS_OF_A_JUDGE: u32 = 10;
 /// People in each room where nobody says anything.
 const IDLE_ROOM: u32 = 10;
 
@@ -40,7 +42,7 @@ pub(super) enum Load {
         /// Who listens.
         listeners: u32,
     },
-    /// So many are in one room; 10 speak, the loudest is heard.
+    /// So many are in one room; 10 speak, the loudest three are heard.
     Crowd {
         /// Who is there, speakers included.
         participants: u32,
@@ -69,7 +71,7 @@ impl fmt::Display for Load {
         match self {
             Self::Camera { receivers } => write!(f, "1 camera to {receivers}"),
             Self::Hall { listeners } => write!(f, "{SPEAKERS} voices to {listeners}"),
-            Self::Crowd { participants } => write!(f, "1 voice of 10 to a crowd of {participants}"),
+            Self::Crowd { participants } => write!(f, "{HEARD} voices of {SPEAKERS} to a crowd of {participants}"),
             Self::Idle { participants } => write!(f, "{participants} idle"),
             Self::Joins { per_second, seconds } => write!(f, "{per_second} joins/s, {seconds} s"),
             Self::Lossy { percent } => write!(f, "calls, {percent} % lost each way"),
@@ -146,6 +148,7 @@ impl Load {
             viewers: 0,
             media,
             simulcast: false,
+            judges: Some(participants / LISTENERS_OF_A_JUDGE),
             audio_slots: 1,
             video_slots: 1,
             tile_height: 720,
@@ -155,8 +158,7 @@ impl Load {
             Self::Camera { receivers } => {
                 RoomKind { audio_publishers: 1, video_publishers: 1, viewers: receivers, ..whole }
             }
-            Self::Crowd { .. } => RoomKind { audio_publishers: SPEAKERS, video_slots: 0, ..whole },
-            Self::Hall { .. } => {
+            Self::Crowd { .. } | Self::Hall { .. } => {
                 RoomKind { audio_publishers: SPEAKERS, audio_slots: HEARD as u8, video_slots: 0, ..whole }
             }
             Self::Lossy { .. } => RoomKind {

@@ -160,6 +160,7 @@ fn config(arguments: &JoinArguments) -> ClientConfig {
         speech_offset: usize::from(rand::random::<u16>()),
         // Others are in other processes.
         stamps: None,
+        judges: true,
     }
 }
 
@@ -182,8 +183,13 @@ fn print_summary(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
     for slot in report.slots.iter().filter(|slot| slot.packets > 0) {
         write!(
             out,
-            "slot {} {:?}: {} packets, {} lost, jitter {} ms, {} kbit/s",
-            slot.mid, slot.kind, slot.packets, slot.lost, slot.jitter_ms, slot.bitrate_kbps
+            "slot {} {:?}: {} packets, {} lost, jitter {}, {} kbit/s",
+            slot.mid,
+            slot.kind,
+            slot.packets,
+            slot.lost,
+            slot.jitter_ms.map_or_else(|| "-".into(), |ms| format!("{ms} ms")),
+            slot.bitrate_kbps
         )?;
         if let Some(video) = &slot.video {
             let size = video.width.zip(video.height).map_or_else(String::new, |(w, h)| format!("{w}x{h}, "));

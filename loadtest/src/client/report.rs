@@ -104,8 +104,8 @@ pub struct SlotReport {
     pub restored: u64,
     /// Packets that arrived after a later one: reordered, or repaired.
     pub out_of_order: u64,
-    /// RFC 3550 interarrival jitter.
-    pub jitter_ms: f64,
+    /// RFC 3550 interarrival jitter; none of a slot whose packets were only counted.
+    pub jitter_ms: Option<f64>,
     /// Mean payload rate from the first packet to the end of the stay.
     pub bitrate_kbps: f64,
     /// From the first request to the first packet.

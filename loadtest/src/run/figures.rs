@@ -293,7 +293,7 @@ impl Streams {
         self.bytes += slot.bytes;
         self.lost += slot.lost;
         if slot.packets >= MIN_VOICE_PACKETS {
-            self.jitter_ms.push(slot.jitter_ms);
+            self.jitter_ms.extend(slot.jitter_ms);
         }
     }
 }

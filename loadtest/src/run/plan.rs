@@ -63,16 +63,21 @@ pub struct Part {
     pub video: bool,
     /// Watches.
     pub views: bool,
+    /// Decrypts and judges what it receives.
+    pub judges: bool,
 }
 
 impl Seat {
     /// What the participant does. Publishers have the first places, viewers the last.
     pub fn part(&self, kind: &RoomKind) -> Part {
-        Part {
-            audio: self.place < kind.audio_publishers,
-            video: self.place < kind.video_publishers,
-            views: self.place >= kind.participants - kind.viewers,
-        }
+        let views = self.place >= kind.participants - kind.viewers;
+        let (publishers, watches) = (kind.publishers(), views && kind.video_slots > 0);
+        // Pictures come to those who tell the server how they come.
+        let judges = match self.place.checked_sub(publishers).zip(kind.judges) {
+            Some((listener, judges)) if !watches => is_one_of(judges, kind.participants - publishers, listener),
+            _ => true,
+        };
+        Part { audio: self.place < kind.audio_publishers, video: self.place < kind.video_publishers, views, judges }
     }
 }
 
@@ -154,6 +159,12 @@ impl<'a> Seating<'a> {
         while self.ends.len() < wanted && self.open_room() {}
         wanted.min(self.ends.len()).checked_sub(1).map_or(0, |last| self.ends[last])
     }
+}
+
+/// Whether the one with this number is among `some` that stand evenly among `all`.
+fn is_one_of(some: u32, all: u32, number: u32) -> bool {
+    let before = |number: u32| u64::from(number) * u64::from(some) / u64::from(all);
+    before(number + 1) > before(number)
 }
 
 /// A kind, by weight.
@@ -316,6 +327,21 @@ mod tests {
         let part = |place| Seat { room: 0, kind: 1, place, network: None }.part(&scenario.rooms[1]);
         assert_eq!([part(0).video, part(2).video, part(3).video], [true, true, false]);
         assert_eq!([part(3).views, part(4).views, part(5).views], [false, true, true]);
+    }
+
+    #[test]
+    fn of_those_who_only_listen_some_judge_and_everyone_else_does() {
+        let judging = |rooms: &str| {
+            let plan = Plan::new(&scenario("[[stage]]\nduration = \"1s\"\nrooms = 1\n", rooms));
+            let kinds = scenario("[[stage]]\nduration = \"1s\"\nrooms = 1\n", rooms).rooms;
+            let judges: Vec<u32> =
+                plan.seats.iter().filter(|seat| seat.part(&kinds[seat.kind]).judges).map(|seat| seat.place).collect();
+            judges
+        };
+        let hall = "[[rooms]]\nname = \"hall\"\nparticipants = 12\naudio_publishers = 2\n";
+        assert_eq!(judging(hall).len(), 12);
+        assert_eq!(judging(&format!("{hall}judges = 3\n")), [0, 1, 5, 8, 11]);
+        assert_eq!(judging(&format!("{hall}judges = 0\nvideo_slots = 1\nviewers = 1\n")), [0, 1, 11], "who watches");
     }
 
     #[test]

@@ -117,6 +117,7 @@ mod tests {
             tile_height: 720,
             speech_offset: 0,
             stamps: None,
+            judges: true,
         };
         let signalling = Signalling::Whip(whip::Dialogue { others_published: true });
         let address = "127.0.0.1:4000".parse().ok();

@@ -23,6 +23,8 @@ pub(super) struct ClientOutlet {
     tap: Tap,
     role: Role,
     lines: Vec<Line>,
+    /// What could be used and what the next picture takes, in kbit/s.
+    needs: (u32, u32),
     /// Once the keys are there.
     outlet: Option<Outlet>,
     /// Where media goes: the way the client nominated last.
@@ -31,7 +33,7 @@ pub(super) struct ClientOutlet {
 
 impl ClientOutlet {
     pub(super) fn new(tap: Tap) -> Self {
-        Self { tap, role: Role::Server, lines: Vec::new(), outlet: None, path: None }
+        Self { tap, role: Role::Server, lines: Vec::new(), needs: (0, 0), outlet: None, path: None }
     }
 
     /// The answer with our SSRCs, which `fresh` makes; what is sent on the slots' m-lines goes under them from now on.
@@ -84,6 +86,7 @@ impl ClientOutlet {
         for line in &self.lines {
             outlet.open(*line, now);
         }
+        outlet.needs(self.needs.0, self.needs.1, now);
         self.outlet = Some(outlet);
         true
     }
@@ -106,7 +109,9 @@ impl ClientOutlet {
         self.outlet.as_ref().is_some_and(Outlet::is_lossy)
     }
 
+    /// See [`Outlet::needs`].
     pub(super) fn needs(&mut self, desired_kbps: u32, minimum_kbps: u32, now: Instant) {
+        self.needs = (desired_kbps, minimum_kbps);
         if let Some(outlet) = &mut self.outlet {
             outlet.needs(desired_kbps, minimum_kbps, now);
         }

@@ -37,6 +37,9 @@ const READ_BUFFER_BYTES: usize = 2048;
 const UDP_BURST: usize = 32;
 /// Messages, and packets by TCP, that wait for the client; reading then waits too.
 const EVENTS: usize = 256;
+/// How often a client reads that does so at leisure, and at most how many packets then: a socket holds some 250 small ones.
+const LEISURE: Duration = Duration::from_millis(100);
+const LEISURE_BURST: usize = 512;
 /// How often the watcher is called.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 /// How long the door may take to hear the goodbye.
@@ -104,6 +107,8 @@ pub struct Driver {
     tcp: HashMap<SocketAddr, mpsc::Sender<Vec<u8>>>,
     events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
     tcp_dropped: u64,
+    /// When a client reads that does so at leisure.
+    next_read: Instant,
 }
 
 /// What woke the driver.
@@ -121,7 +126,17 @@ impl Driver {
             Link::Socket(socket) => (Some(Line::new(*socket, events.0.clone())), None),
             Link::Http(session) => (None, Some(session)),
         };
-        Self { client, line, session, udp, impairment: None, tcp: HashMap::new(), events, tcp_dropped: 0 }
+        Self {
+            client,
+            line,
+            session,
+            udp,
+            impairment: None,
+            tcp: HashMap::new(),
+            events,
+            tcp_dropped: 0,
+            next_read: Instant::now(),
+        }
     }
 
     /// The same behind this network.
@@ -178,8 +193,9 @@ impl Driver {
         }
     }
 
-    /// At the latest when a packet of the client's network is due.
+    /// At the latest when a packet of the client's network is due, or when to read.
     fn wake_at(&self, until: Instant) -> Instant {
+        let until = if self.client.reads_at_leisure() { until.min(self.next_read) } else { until };
         self.impairment.as_ref().and_then(Impairment::next_due).map_or(until, |due| due.min(until))
     }
 
@@ -188,11 +204,8 @@ impl Driver {
         while let Some(impairment) = &mut self.impairment {
             if let Some(transmit) = impairment.up.poll(now) {
                 self.send_udp(&transmit).await;
-            } else if let Some((from, packet)) = impairment.down.poll(now)
-                && let Some((_, to)) = &self.udp
-            {
-                self.client.handle_packet(now, Protocol::Udp, from, *to, &packet)?;
-                self.do_what_it_wants().await?;
+            } else if let Some((from, packet)) = impairment.down.poll(now) {
+                self.hand_over(now, from, &packet).await?;
             } else {
                 break;
             }
@@ -206,7 +219,8 @@ impl Driver {
             return Poll::Ready(Woken::Event(event));
         }
         // An error is found again, and told, when it is read.
-        if self.udp.as_ref().is_some_and(|(socket, _)| socket.poll_recv_ready(cx).is_ready()) {
+        let is_prompt = !self.client.reads_at_leisure();
+        if is_prompt && self.udp.as_ref().is_some_and(|(socket, _)| socket.poll_recv_ready(cx).is_ready()) {
             return Poll::Ready(Woken::Udp);
         }
         alarm.poll(cx).map(|()| Woken::Time)
@@ -217,18 +231,32 @@ impl Driver {
         let now = Instant::now();
         self.deliver(now).await?;
         match woken {
-            Woken::Udp => return self.read_udp(buffer).await,
+            Woken::Udp => return self.read_udp(buffer, UDP_BURST).await,
             Woken::Event(event) => self.handle_event(now, event)?,
             Woken::Time => self.client.handle_timeout(now)?,
+        }
+        if self.client.reads_at_leisure() && now >= self.next_read {
+            self.next_read = now + LEISURE;
+            return self.read_udp(buffer, LEISURE_BURST).await;
         }
         self.do_what_it_wants().await
     }
 
-    /// Takes in the packets that wait, without waiting for more. After each the engine must be asked what it wants.
-    async fn read_udp(&mut self, buffer: &mut [u8]) -> anyhow::Result<Instant> {
+    /// Hands a packet to the client and does what it wants then. Until when to wait, unless that stands as it was.
+    async fn hand_over(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) -> anyhow::Result<Option<Instant>> {
+        let Some((_, to)) = &self.udp else { return Ok(None) };
+        if self.client.count_packet(now, packet) {
+            return Ok(None);
+        }
+        self.client.handle_packet(now, Protocol::Udp, from, *to, packet)?;
+        self.do_what_it_wants().await.map(Some)
+    }
+
+    /// Takes in at most so many of the packets that wait, without waiting for more. After each the engine must be asked what it wants.
+    async fn read_udp(&mut self, buffer: &mut [u8], most: usize) -> anyhow::Result<Instant> {
         let mut wait = None;
-        for _ in 0..UDP_BURST {
-            let Some((socket, to)) = &self.udp else { break };
+        for _ in 0..most {
+            let Some((socket, _)) = &self.udp else { break };
             match socket.try_recv_from(buffer) {
                 Ok((length, from)) => {
                     let now = Instant::now();
@@ -236,8 +264,7 @@ impl Driver {
                         impairment.down.accept(now, length, (from, buffer[..length].to_vec()));
                         continue;
                     }
-                    self.client.handle_packet(now, Protocol::Udp, from, *to, &buffer[..length])?;
-                    wait = Some(self.do_what_it_wants().await?);
+                    wait = self.hand_over(now, from, &buffer[..length]).await?.or(wait);
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
                 // An ICMP message about an earlier packet; ICE finds out by itself whether a path works.

@@ -62,6 +62,13 @@ impl PacketMeter {
         }
     }
 
+    /// A sequence number as it is counted on from the highest so far: the nearest to it (RFC 3550 section A.1).
+    pub fn extended(&self, sequence: u16) -> u64 {
+        // Begun above 0, so that what came before the first packet has a number too.
+        let highest = self.range.map_or(1 << 16 | u64::from(sequence), |(_, highest)| highest);
+        highest.wrapping_add_signed(i64::from(sequence.wrapping_sub(highest as u16).cast_signed()))
+    }
+
     /// A packet that was lost came with the one after, whose bytes count with that.
     pub fn handle_restored(&mut self, sequence: u64) {
         self.packets += 1;

@@ -49,6 +49,8 @@ pub struct SlotMeter {
     arrived: Arrived,
     /// Packets that came with the one after alone.
     restored: u64,
+    /// Packets are only counted.
+    is_counted: bool,
 }
 
 #[derive(Debug, Default)]
@@ -74,8 +76,19 @@ impl SlotMeter {
             Kind::Video => (VIDEO_CLOCK_HZ, Some(VideoMeter::default())),
         };
         let (packets, delays) = (PacketMeter::new(clock_hz), Delays::default());
-        let (arrived, restored) = (Arrived::default(), 0);
-        Self { mid, kind, packets, ssrc: None, content: None, video, stamps: None, delays, arrived, restored }
+        Self {
+            mid,
+            kind,
+            packets,
+            ssrc: None,
+            content: None,
+            video,
+            stamps: None,
+            delays,
+            arrived: Arrived::default(),
+            restored: 0,
+            is_counted: false,
+        }
     }
 
     /// The same, measuring how long media was under way by these stamps.
@@ -127,6 +140,17 @@ impl SlotMeter {
         if let Some(age) = age {
             self.delays.add(age);
         }
+    }
+
+    /// A packet came of which only this is known, and not when exactly. What the packet after one that is lost may bring along is not
+    /// seen, so that one counts as lost.
+    pub fn count_packet(&mut self, now: Instant, ssrc: u32, sequence: u16, payload_bytes: usize) {
+        if self.ssrc.replace(ssrc).is_some_and(|before| before != ssrc) {
+            self.packets.start_anew();
+        }
+        self.is_counted = true;
+        let sequence = self.packets.extended(sequence);
+        self.packets.handle_packet(now, sequence, 0, payload_bytes);
     }
 
     /// What its packet after has brought along is neither lost nor late once more when it comes by itself.
@@ -221,7 +245,7 @@ impl SlotMeter {
             lost: self.packets.lost(),
             restored: self.restored,
             out_of_order: self.packets.out_of_order(),
-            jitter_ms: rounded(self.packets.jitter_ms()),
+            jitter_ms: (!self.is_counted).then(|| rounded(self.packets.jitter_ms())),
             bitrate_kbps: rounded(self.packets.mean_kbps(now)),
             first_packet_ms: self.first_packet_at().map(|at| millis(at - start)),
             silent_ms: self.packets.last_at().map(|at| millis(now.saturating_duration_since(at))),
@@ -320,7 +344,20 @@ mod tests {
         }
         let report = slot.report(start, start + Duration::from_secs(2));
         assert_eq!((report.lost, report.restored), (1, 9), "50 alone; 10 to 90 without it, 51, and 30 before it came");
-        assert!(report.jitter_ms < 0.01, "{}", report.jitter_ms);
+        assert!(report.jitter_ms.is_some_and(|ms| ms < 0.01), "{:?}", report.jitter_ms);
+    }
+
+    #[test]
+    fn what_is_only_counted_has_losses_and_no_jitter() {
+        let now = Instant::now();
+        let mut slot = SlotMeter::new("0".into(), Kind::Audio);
+        for sequence in (65_500..65_600u32).filter(|sequence| sequence % 10 > 0) {
+            slot.count_packet(now, 1, sequence as u16, 80);
+        }
+        // Another stream in its place.
+        slot.count_packet(now, 2, 7, 80);
+        let report = slot.report(now, now);
+        assert_eq!((report.packets, report.lost, report.bytes, report.jitter_ms), (91, 9, 91 * 80, None));
     }
 
     #[test]

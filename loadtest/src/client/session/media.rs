@@ -13,10 +13,10 @@ use str0m::{
     format::{Codec, PayloadParams},
     media::{Direction, KeyframeRequestKind, MediaAdded, MediaKind, Mid, Pt},
     net::{Protocol, Receive, TcpType},
-    rtp::{ExtensionValues, RtpPacket, RtpWrite},
+    rtp::{ExtensionValues, RtpPacket, RtpWrite, Ssrc},
 };
 
-use super::{ClientConfig, ClientError, Output, PhaseTimes, Traffic, negotiation, replays::Replays};
+use super::{ClientConfig, ClientError, Output, PhaseTimes, Traffic, header::Header, negotiation, replays::Replays};
 use crate::client::{
     measure::{ReceivedPacket, SlotMeter},
     media::Library,
@@ -186,6 +186,20 @@ impl Media {
         self.times.dtls.is_some()
     }
 
+    /// Whether packets are counted by their headers now: what stands in them is nobody's business.
+    pub(super) fn counts_by_headers(&self) -> bool {
+        !self.config.judges && self.is_connected()
+    }
+
+    /// Counts a packet of media, if that is all that is to be done with it. Whether it was.
+    pub(super) fn count(&mut self, now: Instant, bytes: &[u8]) -> bool {
+        let Some(header) = self.counts_by_headers().then(|| Header::of(bytes)).flatten() else { return false };
+        if let Some(slot) = self.slot_of(header.ssrc.into()) {
+            slot.count_packet(now, header.ssrc, header.sequence, header.payload_bytes);
+        }
+        true
+    }
+
     /// What was sent and received so far.
     pub(super) fn traffic(&self) -> Traffic {
         let sent = Traffic { sent_packets: self.sent.packets, ..Traffic::default() };
@@ -246,13 +260,18 @@ impl Media {
         }
     }
 
+    /// The slot that a stream stands in.
+    fn slot_of(&mut self, ssrc: Ssrc) -> Option<&mut SlotMeter> {
+        let mid = self.rtc.direct_api().stream_rx(&ssrc)?.mid();
+        self.slots.iter_mut().find(|(slot, _)| *slot == mid).map(|(_, slot)| slot)
+    }
+
     fn handle_rtp(&mut self, packet: &RtpPacket) {
-        let ssrc = packet.header.ssrc;
-        let Some(mid) = self.rtc.direct_api().stream_rx(&ssrc).map(|stream| stream.mid()) else { return };
-        let Some((_, slot)) = self.slots.iter_mut().find(|(slot, _)| *slot == mid) else { return };
+        let (ssrc, redundant_pt) = (packet.header.ssrc, self.redundant_pt);
+        let Some(slot) = self.slot_of(ssrc) else { return };
         let (timestamp, marker) = (packet.header.timestamp, packet.header.marker);
         let (sequence, payload) = (*packet.seq_no, &*packet.payload);
-        let redundant = self.redundant_pt == Some(packet.header.payload_type);
+        let redundant = redundant_pt == Some(packet.header.payload_type);
         let received = ReceivedPacket { ssrc: *ssrc, sequence, timestamp, marker, payload, redundant };
         slot.handle_packet(packet.timestamp, &received);
     }

@@ -7,6 +7,7 @@
 //! ([`super::signalling`]).
 
 mod handshake;
+mod header;
 mod media;
 mod negotiation;
 mod phases;
@@ -56,6 +57,8 @@ pub struct ClientConfig {
     pub speech_offset: usize,
     /// Stamps packets, and reads the stamps of others in the same process.
     pub stamps: Option<Stamps>,
+    /// Whether it decrypts and judges what it receives. Otherwise it counts packets by their headers, once its media path stands.
+    pub judges: bool,
 }
 
 /// What is known of the server and of others, as far as its signalling tells.
@@ -186,6 +189,11 @@ impl Client {
         self.media.handle_packet(now, proto, source, destination, bytes)
     }
 
+    /// Counts a media packet, if that is all that this client does with it. Whether it was: then there is nothing to poll.
+    pub fn count_packet(&mut self, now: Instant, bytes: &[u8]) -> bool {
+        self.media.count(now, bytes)
+    }
+
     /// A connection that [`Output::Connect`] asked for is open.
     pub fn handle_connected(&mut self, local: SocketAddr) -> Result<(), ClientError> {
         self.media.handle_connected(local)
@@ -236,6 +244,11 @@ impl Client {
     /// Whether media can flow.
     pub fn is_connected(&self) -> bool {
         self.media.is_connected()
+    }
+
+    /// Whether what arrives can be read now and then, since nothing is to be told of each packet but that it came.
+    pub fn reads_at_leisure(&self) -> bool {
+        self.media.counts_by_headers()
     }
 
     /// Why the signalling socket closed, if it did.

@@ -308,6 +308,7 @@ mod tests {
                 tile_height: 720,
                 speech_offset: 0,
                 stamps: None,
+                judges: true,
             };
             let options = Options { room: 7, publishers: 3, feeds, secret: Some("s3cret".into()) };
             let signalling = Signalling::Janus(Dialogue::new(options));

@@ -315,6 +315,11 @@ impl Checker<'_> {
             viewers,
             media,
             simulcast,
+            judges: raw
+                .judges
+                .as_ref()
+                .map(|judges| self.within("rooms.judges", judges, 0..=participants))
+                .transpose()?,
             audio_slots: slots("rooms.audio_slots", &raw.audio_slots, 3, MAX_AUDIO_SLOTS)?,
             video_slots: slots("rooms.video_slots", &raw.video_slots, cameras, MAX_VIDEO_SLOTS)?,
             tile_height: raw.tile_height,

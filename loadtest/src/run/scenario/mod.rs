@@ -211,6 +211,9 @@ pub struct RoomKind {
     pub media: Material,
     /// Whether cameras have three layers.
     pub simulcast: bool,
+    /// How many of those who only listen decrypt and judge what they hear, everyone without it. The others count packets by their
+    /// headers.
+    pub judges: Option<u32>,
     /// Receive slots for sound, of everyone.
     pub audio_slots: u8,
     /// Receive slots for pictures, of viewers.
@@ -337,6 +340,7 @@ mod tests {
             (stage("joins_per_second = 0"), "s.toml:5: stage.joins_per_second: must be from 0.01 to 2000"),
             (stage("participant = 4"), "s.toml:5: participant: unknown field `participant`, expected one of"),
             (rooms("audio_publishers = 3"), "s.toml:9: rooms.audio_publishers: must be from 0 to 2, not 3"),
+            (rooms("judges = 3"), "s.toml:9: rooms.judges: must be from 0 to 2, not 3"),
             (rooms("count = 1"), "s.toml:3: stage.participants: asks for 4 and the counts of [[rooms]] make 2"),
             (rooms("count = 0"), "s.toml:9: count: invalid value"),
             (rooms("media = \"noise\""), "s.toml:9: media: unknown variant `noise`"),

@@ -99,6 +99,7 @@ pub(super) struct RawRooms {
     pub(super) viewers: Option<Spanned<u32>>,
     pub(super) media: Option<Material>,
     pub(super) simulcast: Option<Spanned<bool>>,
+    pub(super) judges: Option<Spanned<u32>>,
     pub(super) audio_slots: Option<Spanned<u8>>,
     pub(super) video_slots: Option<Spanned<u8>>,
     #[serde(default = "default_tile_height")]

@@ -164,6 +164,9 @@ pub struct Outlet {
     by_ssrc: FxHashMap<u32, usize>,
     /// Where the client says when packets came; without that everything goes at once.
     controller: Option<Controller>,
+    /// A voice alone is not numbered: it is sent whatever the path carries, and that the client says of each packet when it came,
+    /// twenty times a second, would take as much of its way up as a quarter of a voice.
+    wants_pictures: bool,
     queues: Queues,
     /// What the last report says is lost; empty between reports.
     lost: Vec<Name>,
@@ -200,6 +203,7 @@ impl Outlet {
             by_mid: FxHashMap::default(),
             by_ssrc: FxHashMap::default(),
             controller: None,
+            wants_pictures: false,
             queues: Queues::default(),
             lost: Vec::new(),
             wake_at: None,
@@ -244,13 +248,17 @@ impl Outlet {
         self.controller.as_ref().map(Controller::estimate_kbps)
     }
 
-    /// Whether the path loses much, however little is sent.
+    /// Whether the path loses much, however little is sent: by the numbers where there are any, or else by what is said of voices.
     pub fn is_lossy(&self) -> bool {
-        self.controller.as_ref().is_some_and(|controller| controller.inherent_loss() > LOSSY)
+        match &self.controller {
+            Some(controller) if self.wants_pictures => controller.inherent_loss() > LOSSY,
+            _ => self.streams.iter().any(|stream| stream.lost > LOSSY),
+        }
     }
 
-    /// What could be used, and what it takes to send the next picture that is paused, in kbit/s.
+    /// What could be used, and what it takes to send the next picture that is paused, in kbit/s; 0 where no picture is wanted.
     pub fn needs(&mut self, desired_kbps: u32, minimum_kbps: u32, now: Instant) {
+        self.wants_pictures = desired_kbps > 0;
         if let Some(controller) = &mut self.controller {
             controller.needs(desired_kbps, minimum_kbps, now);
         }
@@ -339,8 +347,9 @@ impl Outlet {
             Purpose::Repair(sequence) => Name { stream, sequence }.label(),
             Purpose::Padding(_) => Name::NONE,
         };
-        let is_reported = self.streams[stream].ids.transport.is_some();
-        let controller = self.controller.as_mut().filter(|_| is_reported);
+        let is_numbered =
+            self.streams[stream].ids.transport.is_some() && (self.wants_pictures || !packet.codec.is_audio());
+        let controller = self.controller.as_mut().filter(|_| is_numbered);
         let transport = controller.map(|controller| controller.sent(label, bytes, now).0);
         let start = out.len();
         let form = Form { is_repair: purpose != Purpose::First, is_padded, transport };
@@ -394,6 +403,7 @@ impl Outlet {
                 if let Some(stream) = self.by_ssrc.get(&reception.ssrc) {
                     let stream = &mut self.streams[*stream];
                     stream.is_known = true;
+                    stream.lost = f64::from(reception.fraction_lost) / 256.0;
                     heard(Heard::Received { mid: stream.mid, reception });
                 }
             }

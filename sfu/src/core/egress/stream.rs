@@ -35,6 +35,8 @@ pub(super) struct Stream {
     pub(super) repairs: Repairs,
     /// Whether the client has spoken of it, so that it knows the m-line.
     pub(super) is_known: bool,
+    /// The share of packets that the client missed between its last two reports.
+    pub(super) lost: f64,
     sent: Sent,
     /// The timestamp that was captured last, when, and its clock's rate in Hz.
     last: Option<(u32, Instant, u32)>,
@@ -51,6 +53,7 @@ impl Stream {
             repair,
             repairs: Repairs::default(),
             is_known: false,
+            lost: 0.0,
             sent: Sent::default(),
             last: None,
             is_due: false,

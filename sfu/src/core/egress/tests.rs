@@ -355,6 +355,7 @@ fn deliver(outlet: &mut Outlet, pair: &mut Pair) {
 fn packets_arrive_as_they_were_voices_first() {
     let mut pair = Pair::connected();
     let mut outlet = outlet(&pair);
+    outlet.needs(300, 0, pair.now);
     for sequence in 1..=3 {
         assert_eq!(outlet.send(picture_mid(), picture(sequence, 1_100, pair.now), pair.now), Ok(()));
     }
@@ -444,6 +445,41 @@ fn what_the_path_carries_is_learnt_from_what_the_client_says() {
 }
 
 #[test]
+fn a_voice_is_numbered_only_beside_pictures_and_what_it_loses_is_known_all_the_same() {
+    let mut pair = Pair::connected();
+    let mut outlet = outlet(&pair);
+    let mut opener = Opener::new(&pair.tap.key(Role::Client).expect("exported")).expect("usable");
+    let mut spoken = 0;
+    let mut reports_of_arrivals = |pair: &mut Pair, outlet: &mut Outlet| {
+        let mut said = 0;
+        // Six seconds: they report what they received every five.
+        for _ in 0..300 {
+            spoken += 1;
+            outlet.send(voice_mid(), voice(spoken, pair.now), pair.now).expect("taken");
+            for datagram in flushed(outlet, pair.now) {
+                if spoken % 10 > 0 {
+                    pair.arrive(true, &datagram);
+                }
+            }
+            pair.pass(Duration::from_millis(20));
+            for mut datagram in std::mem::take(&mut pair.control) {
+                let mut copy = datagram.clone();
+                let packet = opener.open_rtcp(&mut copy).expect("authentic");
+                reports::read(packet, |report| said += usize::from(matches!(report, Report::Arrivals(_))));
+                assert!(outlet.control(&mut datagram, pair.now, |_| ()).is_some());
+            }
+        }
+        said
+    };
+    assert_eq!(reports_of_arrivals(&mut pair, &mut outlet), 0);
+    assert!(outlet.is_lossy(), "one in ten is lost");
+    outlet.needs(2_000, 0, pair.now);
+    assert!(reports_of_arrivals(&mut pair, &mut outlet) > 50);
+    outlet.needs(0, 0, pair.now);
+    assert_eq!(reports_of_arrivals(&mut pair, &mut outlet), 0);
+}
+
+#[test]
 fn on_a_path_that_loses_much_what_is_lost_is_repaired_without_being_asked_for() {
     let mut pair = Pair::connected();
     let nobody_asks = |pair: &mut Pair| {
@@ -451,6 +487,7 @@ fn on_a_path_that_loses_much_what_is_lost_is_repaired_without_being_asked_for() 
     };
     nobody_asks(&mut pair);
     let mut outlet = outlet(&pair);
+    outlet.needs(300, 0, pair.now);
     let (mut datagrams, mut lossy_since) = (0, None);
     for sequence in 0..3_000 {
         // Of a smaller layer where the path is taken for narrow: what is lost then too is lost at any rate.

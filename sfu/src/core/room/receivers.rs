@@ -392,7 +392,7 @@ impl Room {
         }
         let voices = receiver.audio.iter().filter(|slot| slot.track.is_some()).count() as u32;
         if receiver.video.iter().all(|slot| slot.track.is_none()) {
-            return self.announce_needs(client, voices * AUDIO_KBPS, &[], &[]);
+            return self.announce_needs(client, 0, &[], &[]);
         }
         let budget = match receiver.estimate {
             None => u32::MAX,
@@ -467,7 +467,7 @@ impl Room {
         }
     }
 
-    /// Tells the estimator what to look for, when that changed by more than a tenth.
+    /// Tells the estimator what to look for, when that changed by more than a tenth: nothing for voices alone.
     fn announce_needs(&mut self, client: ClientKey, audio_kbps: u32, wishes: &[Wish], chosen: &[Option<Pick>]) {
         let Some(receiver) = self.receivers.get_mut(&client) else { return };
         let desired_kbps = audio_kbps + wishes.iter().map(Wish::ideal_kbps).sum::<u32>();
