@@ -18,7 +18,7 @@ const SPEAKERS: u32 = 10;
 /// Voices that everyone hears in a hall.
 const HEARD: u32 = 3;
 /// Of those who only listen one in so many judges what comes: two cores do not carry a server and a thousand who do.
-const LISTENERS_OF_A_JUDGE: u32 = 10;
+const LISTENERS_OF_A_JUDGE: u32 = 20;
 /// People in each room where nobody says anything.
 const IDLE_ROOM: u32 = 10;
 

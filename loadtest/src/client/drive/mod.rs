@@ -4,6 +4,7 @@
 
 mod signalling;
 mod tcp;
+mod udp;
 
 use std::{
     collections::HashMap,
@@ -23,8 +24,8 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use self::signalling::Line;
 pub use self::signalling::{SignalSocket, open_janus, open_signalling};
+use self::{signalling::Line, udp::Udp};
 use super::{
     impairment::{Impairment, Network},
     session::{Client, Output},
@@ -100,8 +101,7 @@ pub struct Driver {
     line: Option<Line>,
     /// Of a server that is asked by HTTP.
     session: Option<whip::Session>,
-    /// With its own address, which the kernel need not be asked for at every packet.
-    udp: Option<(UdpSocket, SocketAddr)>,
+    udp: Option<Udp>,
     /// A bad network between the socket and the client, with where packets came from.
     impairment: Option<Impairment<Transmit, (SocketAddr, Vec<u8>)>>,
     tcp: HashMap<SocketAddr, mpsc::Sender<Vec<u8>>>,
@@ -130,7 +130,7 @@ impl Driver {
             client,
             line,
             session,
-            udp,
+            udp: udp.map(Udp::new),
             impairment: None,
             tcp: HashMap::new(),
             events,
@@ -219,8 +219,7 @@ impl Driver {
             return Poll::Ready(Woken::Event(event));
         }
         // An error is found again, and told, when it is read.
-        let is_prompt = !self.client.reads_at_leisure();
-        if is_prompt && self.udp.as_ref().is_some_and(|(socket, _)| socket.poll_recv_ready(cx).is_ready()) {
+        if self.udp.as_ref().is_some_and(|udp| udp.poll_ready(cx)) {
             return Poll::Ready(Woken::Udp);
         }
         alarm.poll(cx).map(|()| Woken::Time)
@@ -237,6 +236,9 @@ impl Driver {
         }
         if self.client.reads_at_leisure() && now >= self.next_read {
             self.next_read = now + LEISURE;
+            if let Some(udp) = self.udp.take_if(|udp| udp.is_watched()) {
+                self.udp = Some(udp.unwatch()?);
+            }
             return self.read_udp(buffer, LEISURE_BURST).await;
         }
         self.do_what_it_wants().await
@@ -244,11 +246,11 @@ impl Driver {
 
     /// Hands a packet to the client and does what it wants then. Until when to wait, unless that stands as it was.
     async fn hand_over(&mut self, now: Instant, from: SocketAddr, packet: &[u8]) -> anyhow::Result<Option<Instant>> {
-        let Some((_, to)) = &self.udp else { return Ok(None) };
+        let Some(to) = self.udp.as_ref().map(|udp| udp.address) else { return Ok(None) };
         if self.client.count_packet(now, packet) {
             return Ok(None);
         }
-        self.client.handle_packet(now, Protocol::Udp, from, *to, packet)?;
+        self.client.handle_packet(now, Protocol::Udp, from, to, packet)?;
         self.do_what_it_wants().await.map(Some)
     }
 
@@ -256,8 +258,8 @@ impl Driver {
     async fn read_udp(&mut self, buffer: &mut [u8], most: usize) -> anyhow::Result<Instant> {
         let mut wait = None;
         for _ in 0..most {
-            let Some((socket, _)) = &self.udp else { break };
-            match socket.try_recv_from(buffer) {
+            let Some(udp) = &self.udp else { break };
+            match udp.read(buffer) {
                 Ok((length, from)) => {
                     let now = Instant::now();
                     if let Some(impairment) = &mut self.impairment {
@@ -319,9 +321,8 @@ impl Driver {
     }
 
     async fn send_udp(&self, transmit: &Transmit) {
-        let Some((udp, _)) = &self.udp else { return };
-        if let Err(error) = udp.send_to(&transmit.contents, transmit.destination).await {
-            tracing::debug!(%error, "UDP");
+        if let Some(udp) = &self.udp {
+            udp.send(transmit).await;
         }
     }
 

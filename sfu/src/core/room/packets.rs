@@ -155,8 +155,9 @@ impl Room {
         }
         let LayerState { peers, ladder, .. } = layer;
         let frame = frame.zip(ladder.as_deref());
-        for demand in peers.iter_mut().filter(|demand| kind == Kind::Video || audiences.hears(&demand.peer, track)) {
-            if let Some(packet) = demand.passes(packet, frame) {
+        for demand in peers {
+            let is_heard = kind == Kind::Video || audiences.hears(&demand.peer, track);
+            if let Some(packet) = demand.passes(packet, is_heard, frame) {
                 deliver(Delivery::Peer { peer: &demand.peer, stream: demand.stream, packet: &packet });
             }
         }

@@ -122,13 +122,16 @@ impl PeerDemand {
         Self { peer, stream, rungs, thinned: Thinned::default() }
     }
 
-    /// The packet as the peer is to have it; none if it is not to. What is left out leaves no gap in its numbers.
+    /// The packet as the peer is to have it; none if it is not to, such as of a voice that is not heard there now. What is left out
+    /// leaves no gap in its numbers.
     pub(super) fn passes<'a>(
         &mut self,
         packet: &'a MediaPacket,
+        is_heard: bool,
         frame: Option<(Frame, &Ladder)>,
     ) -> Option<Cow<'a, MediaPacket>> {
-        if frame.is_some_and(|(frame, ladder)| frame.part_of & ladder.targets(self.rungs) == 0) {
+        let is_part = frame.is_none_or(|(frame, ladder)| frame.part_of & ladder.targets(self.rungs) != 0);
+        if !is_heard || !is_part {
             self.thinned.leave_out(packet.sequence);
             return None;
         }

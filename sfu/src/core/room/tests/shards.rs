@@ -53,7 +53,12 @@ fn a_stream_crosses_each_link_once_however_many_shards_watch_it() {
 
 /// Voices of these levels below full scale, one after the other, for a second.
 fn second_of_voices(cluster: &mut Cluster, voices: &[(usize, usize, u8)]) {
-    for step in 0..50u16 {
+    some_of_voices(cluster, voices, 50);
+}
+
+/// The same for so many packets of each.
+fn some_of_voices(cluster: &mut Cluster, voices: &[(usize, usize, u8)], packets: u16) {
+    for step in 0..packets {
         for (at, client, below_full_scale) in voices {
             let level = Some(AudioLevel { below_full_scale: *below_full_scale, voice: true });
             let sequence = cluster.sequence.wrapping_add(step);
@@ -62,7 +67,7 @@ fn second_of_voices(cluster: &mut Cluster, voices: &[(usize, usize, u8)]) {
         cluster.now += Duration::from_millis(20);
         cluster.settle();
     }
-    cluster.sequence = cluster.sequence.wrapping_add(50);
+    cluster.sequence = cluster.sequence.wrapping_add(packets);
 }
 
 #[test]
@@ -98,6 +103,40 @@ fn the_loudest_three_are_heard_everywhere_and_only_they_cross() {
     }
     assert!(cluster.relayed <= 2 * 3 * 50, "each node sends three at most: {}", cluster.relayed);
     assert!(cluster.relayed_inside <= 4 * 3 * 50, "and each shard: {}", cluster.relayed_inside);
+}
+
+#[test]
+fn voices_that_take_turns_anywhere_leave_no_losses_to_report() {
+    for ends in [&[("panama", 1), ("zurich", 1)][..], &[("panama", 2)]] {
+        let mut cluster = Cluster::of_shards(ends);
+        let speakers: Vec<(usize, usize)> = (0..2).flat_map(|at| (0..5).map(move |client| (at, client))).collect();
+        for (at, client) in &speakers {
+            cluster.join(*at, *client, &format!("s{at}{client}"));
+            cluster.publish(*at, *client, &["q"]);
+        }
+        cluster.join(1, 9, "listener");
+        cluster.offer_slots(1, 9, 0);
+        // Words and pauses of some 100 ms, of everyone at the same time.
+        let mut random = 1u32;
+        let mut level = || {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            if random >> 31 == 0 { 127 } else { 20 + (random >> 24 & 15) as u8 }
+        };
+        for _ in 0..300 {
+            let voices: Vec<_> = speakers.iter().map(|(at, client)| (*at, *client, level())).collect();
+            some_of_voices(&mut cluster, &voices, 6);
+        }
+        for slot in 0..3 {
+            let sequences: Vec<u64> =
+                cluster.received(1, 9, &format!("Audio{slot}")).map(|received| received.numbers.sequence).collect();
+            let gaps: Vec<_> = sequences.windows(2).filter(|pair| pair[1] != pair[0] + 1).collect();
+            assert!(
+                sequences.len() > 1_000 && gaps.is_empty(),
+                "{ends:?}, slot {slot}: {gaps:?} of {}",
+                sequences.len()
+            );
+        }
+    }
 }
 
 fn heard(cluster: &Cluster, at: usize) -> usize {
