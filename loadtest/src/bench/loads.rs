@@ -13,12 +13,14 @@ use crate::{
 
 /// So many join each second before anything is measured.
 const JOINS_PER_SECOND: u32 = 25;
+/// Of a crowd, all of whom are told of each: with more the machine is full of that.
+const CROWD_JOINS_PER_SECOND: u32 = 10;
 /// How many speak in a hall, of whom three are forwarded to everyone.
 const SPEAKERS: u32 = 10;
 /// Voices that everyone hears in a hall.
 const HEARD: u32 = 3;
 /// Of those who only listen one in so many judges what comes: two cores do not carry a server and a thousand who do.
-const LISTENERS_OF_A_JUDGE: u32 = 20;
+const LISTENERS_OF_A_JUDGE: u32 = 50;
 /// People in each room where nobody says anything.
 const IDLE_ROOM: u32 = 10;
 
@@ -94,6 +96,10 @@ impl Load {
         u8::from(!matches!(self, Self::Crowd { .. }))
     }
 
+    fn joins_per_second(self) -> u32 {
+        if matches!(self, Self::Crowd { .. }) { CROWD_JOINS_PER_SECOND } else { JOINS_PER_SECOND }
+    }
+
     /// Whether a server that knows neither loudest speakers nor rooms without media can be measured by it.
     pub(super) fn suits_janus(self) -> bool {
         matches!(self, Self::Camera { .. } | Self::Hall { .. })
@@ -119,7 +125,7 @@ impl Load {
             let duration = Duration::from_secs(seconds.into());
             vec![Stage { duration, goal: Goal::JoinsPerSecond(per_second.into()) }]
         } else {
-            let ramp = Duration::from_secs(participants.div_ceil(JOINS_PER_SECOND).max(1).into());
+            let ramp = Duration::from_secs(participants.div_ceil(self.joins_per_second()).max(1).into());
             let join = Stage { duration: ramp, goal: Goal::Participants { count: participants, ramp } };
             vec![join, Stage { duration: hold, goal: Goal::Hold }]
         };

@@ -39,7 +39,7 @@ const UDP_BURST: usize = 32;
 /// Messages, and packets by TCP, that wait for the client; reading then waits too.
 const EVENTS: usize = 256;
 /// How often a client reads that does so at leisure, and at most how many packets then: a socket holds some 250 small ones.
-const LEISURE: Duration = Duration::from_millis(100);
+const LEISURE: Duration = Duration::from_millis(200);
 const LEISURE_BURST: usize = 512;
 /// How often the watcher is called.
 const WATCH_INTERVAL: Duration = Duration::from_millis(500);
@@ -193,9 +193,10 @@ impl Driver {
         }
     }
 
-    /// At the latest when a packet of the client's network is due, or when to read.
+    /// At the latest when a packet of the client's network is due. Who reads at leisure does everything then: nothing of theirs is
+    /// so urgent.
     fn wake_at(&self, until: Instant) -> Instant {
-        let until = if self.client.reads_at_leisure() { until.min(self.next_read) } else { until };
+        let until = if self.client.reads_at_leisure() { self.next_read } else { until };
         self.impairment.as_ref().and_then(Impairment::next_due).map_or(until, |due| due.min(until))
     }
 
