@@ -12,6 +12,7 @@
 //! | [`omissions`]     | numbers that close up over what was left out                                        |
 //! | [`keyframes`]     | where pictures begin, how often to ask for one                                      |
 //! | [`arrivals`]      | which packets have come                                                             |
+//! | [`gaps`]          | how long pictures have waited for a packet                                          |
 //! | [`capture_clock`] | when something was captured, on this node's clock                                   |
 //! | [`bitrate`]       | how much flows                                                                      |
 //! | [`congestion`]    | what the path to a receiver carries, when a packet may go to it                     |
@@ -30,6 +31,7 @@ pub mod congestion;
 pub mod contained;
 pub mod demux;
 pub mod egress;
+pub mod gaps;
 pub mod keyframes;
 pub mod omissions;
 pub mod rewrite;

@@ -335,6 +335,7 @@ impl Room {
         self.settle_speakers(now);
         self.settle_moves(now);
         self.settle_slots(now);
+        self.make_up_for_gaps(now);
         self.send_waiting_keyframe_requests(now);
         self.settle_demands(now, streams);
     }

@@ -11,7 +11,7 @@ use str0m::media::{Mid, Rid};
 
 use super::{
     ClientKey, Effect, Peer, Room, TrackKey,
-    publications::{LayerState, Origin},
+    publications::{LayerState, Origin, Publication, Subscriber},
     slots::Slot,
 };
 use crate::core::{keyframes, rewrite::Numbers, svc::ladder::Rung};
@@ -143,6 +143,9 @@ impl Room {
             None => kind == Kind::Video && keyframes::starts_keyframe(packet.codec, &packet.payload),
         };
         let is_newest = layer.arrivals.note(packet.sequence);
+        if kind == Kind::Video && publication.origin.peer().is_none() {
+            layer.gaps.note(packet.sequence, starts_keyframe, now);
+        }
         if starts_keyframe {
             layer.requests.satisfied();
             let said = layer.ladder.as_ref().and_then(|ladder| ladder.height(Rung::MAX));
@@ -197,6 +200,27 @@ impl Room {
         let Some(state) = publication.and_then(|publication| publication.layers.get_mut(layer)) else { return };
         if state.requests.wanted(now) {
             self.send_keyframe_request(track, layer);
+        }
+    }
+
+    /// Asks publishers here for a keyframe where what was lost on the way from them does not come any more: those who watch would
+    /// wait for it for longer.
+    pub(super) fn make_up_for_gaps(&mut self, now: Instant) {
+        let mut broken = Vec::new();
+        for (key, publication) in &mut self.publications {
+            let Publication { layers, subscribers, .. } = publication;
+            for (index, layer) in layers.iter_mut().enumerate() {
+                let shows = |subscriber: &Subscriber| {
+                    let slots = self.receivers.get(&subscriber.client).map(|receiver| receiver.slots(subscriber.kind));
+                    slots.and_then(|slots| slots.get(subscriber.slot)).is_some_and(|slot| slot.current == Some(index))
+                };
+                if layer.gaps.give_up(now) && (!layer.peers.is_empty() || subscribers.iter().any(shows)) {
+                    broken.push((TrackKey(key), index));
+                }
+            }
+        }
+        for (track, layer) in broken {
+            self.request_keyframe(track, layer, now);
         }
     }
 

@@ -15,6 +15,7 @@ use super::{At, ClientKey, Peer, Room, TrackKey};
 use crate::core::{
     arrivals::Arrivals,
     bitrate::RateMeter,
+    gaps::Gaps,
     keyframes::RequestThrottle,
     omissions::Thinned,
     svc::{
@@ -104,6 +105,8 @@ pub(super) struct LayerState {
     /// When someone last had it in use.
     pub last_used: Option<Instant>,
     pub arrivals: Arrivals,
+    /// Of pictures that are published here.
+    pub gaps: Gaps,
 }
 
 /// What a peer wants of a layer.

@@ -260,6 +260,32 @@ fn a_keyframe_request_that_comes_too_soon_is_sent_later() {
 }
 
 #[test]
+fn what_does_not_come_from_a_publisher_is_made_up_for_by_a_keyframe_where_anyone_watches() {
+    let asked_after = |lost: &[u16], is_watched: bool| {
+        let mut cluster = Cluster::new(&["panama"]);
+        cluster.join(0, 1, "ana");
+        cluster.publish(0, 1, &["q"]);
+        cluster.join(0, 2, "ben");
+        if is_watched {
+            cluster.offer_slots(0, 2, 1);
+        }
+        cluster.send(0, 1, PICTURE, Some("q"), &picture(0, 180, true));
+        cluster.run(Duration::from_secs(1));
+        cluster.nodes[0].keyframes_asked.clear();
+        for sequence in (1..20).filter(|sequence| !lost.contains(sequence)) {
+            cluster.send(0, 1, PICTURE, Some("q"), &picture(sequence, 180, false));
+        }
+        cluster.run(Duration::from_millis(300));
+        assert!(cluster.nodes[0].keyframes_asked.is_empty(), "it may still come");
+        cluster.run(Duration::from_secs(3));
+        cluster.nodes[0].keyframes_asked.len()
+    };
+    assert_eq!(asked_after(&[], true), 0);
+    assert_eq!(asked_after(&[7, 8, 15], true), 1);
+    assert_eq!(asked_after(&[7], false), 0);
+}
+
+#[test]
 fn a_keyframe_whose_beginning_comes_late_switches_nothing() {
     let mut cluster = Cluster::ana_and_ben(&["q"]);
     cluster.send(0, 1, PICTURE, Some("q"), &picture(10, 180, false));
