@@ -249,7 +249,7 @@ fn config() -> ClientConfig {
         tile_height: 720,
         speech_offset: 0,
         stamps: None,
-        judges: true,
+        measuring: Measuring::Judges,
     }
 }
 

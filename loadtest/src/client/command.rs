@@ -20,7 +20,7 @@ use super::{
     join::{Doors, JoinOptions},
     media::{Library, Material},
     report::Report,
-    session::{Client, ClientConfig},
+    session::{Client, ClientConfig, Measuring},
     signalling::{Signalling, isthmus},
 };
 use crate::{duration::parse_duration, exit};
@@ -160,7 +160,7 @@ fn config(arguments: &JoinArguments) -> ClientConfig {
         speech_offset: usize::from(rand::random::<u16>()),
         // Others are in other processes.
         stamps: None,
-        judges: true,
+        measuring: Measuring::Judges,
     }
 }
 

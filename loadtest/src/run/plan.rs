@@ -8,6 +8,8 @@ use std::{collections::VecDeque, time::Duration};
 
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
 
+use crate::client::session::Measuring;
+
 use super::scenario::{Churn, Goal, RoomKind, Scenario, Share, Stage};
 
 /// What is to happen when.
@@ -63,8 +65,8 @@ pub struct Part {
     pub video: bool,
     /// Watches.
     pub views: bool,
-    /// Decrypts and judges what it receives.
-    pub judges: bool,
+    /// What becomes of what it receives.
+    pub measuring: Measuring,
 }
 
 impl Seat {
@@ -73,11 +75,13 @@ impl Seat {
         let views = self.place >= kind.participants - kind.viewers;
         let (publishers, watches) = (kind.publishers(), views && kind.video_slots > 0);
         // Pictures come to those who tell the server how they come.
-        let judges = match self.place.checked_sub(publishers).zip(kind.judges) {
-            Some((listener, judges)) if !watches => is_one_of(judges, kind.participants - publishers, listener),
-            _ => true,
+        let measuring = match self.place.checked_sub(publishers).zip(kind.judges) {
+            Some((listener, judges)) if !watches && !is_one_of(judges, kind.participants - publishers, listener) => {
+                Measuring::Counts
+            }
+            _ => Measuring::Judges,
         };
-        Part { audio: self.place < kind.audio_publishers, video: self.place < kind.video_publishers, views, judges }
+        Part { audio: self.place < kind.audio_publishers, video: self.place < kind.video_publishers, views, measuring }
     }
 }
 
@@ -334,8 +338,12 @@ mod tests {
         let judging = |rooms: &str| {
             let plan = Plan::new(&scenario("[[stage]]\nduration = \"1s\"\nrooms = 1\n", rooms));
             let kinds = scenario("[[stage]]\nduration = \"1s\"\nrooms = 1\n", rooms).rooms;
-            let judges: Vec<u32> =
-                plan.seats.iter().filter(|seat| seat.part(&kinds[seat.kind]).judges).map(|seat| seat.place).collect();
+            let judges: Vec<u32> = plan
+                .seats
+                .iter()
+                .filter(|seat| seat.part(&kinds[seat.kind]).measuring == Measuring::Judges)
+                .map(|seat| seat.place)
+                .collect();
             judges
         };
         let hall = "[[rooms]]\nname = \"hall\"\nparticipants = 12\naudio_publishers = 2\n";

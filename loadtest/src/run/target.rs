@@ -74,7 +74,7 @@ pub(super) fn invite(
         // A prime, so that neighbours are far apart in the speech.
         speech_offset: number * 7919,
         stamps: Some(Stamps { epoch, run }),
-        judges: part.judges,
+        measuring: part.measuring,
     };
     let config = fit(&scenario.target.service, config);
     let entry = entry(&scenario.target.service, run, kind, seat, &config, others_published);

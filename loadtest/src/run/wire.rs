@@ -98,7 +98,7 @@ mod tests {
     use super::*;
     use crate::client::{
         media::{Library, Material},
-        session::{Client, ClientConfig, PhaseTimes},
+        session::{Client, ClientConfig, Measuring, PhaseTimes},
         signalling::{Signalling, whip},
     };
 
@@ -117,7 +117,7 @@ mod tests {
             tile_height: 720,
             speech_offset: 0,
             stamps: None,
-            judges: true,
+            measuring: Measuring::Judges,
         };
         let signalling = Signalling::Whip(whip::Dialogue { others_published: true });
         let address = "127.0.0.1:4000".parse().ok();

@@ -16,7 +16,9 @@ use str0m::{
     rtp::{ExtensionValues, RtpPacket, RtpWrite, Ssrc},
 };
 
-use super::{ClientConfig, ClientError, Output, PhaseTimes, Traffic, header::Header, negotiation, replays::Replays};
+use super::{
+    ClientConfig, ClientError, Measuring, Output, PhaseTimes, Traffic, header::Header, negotiation, replays::Replays,
+};
 use crate::client::{
     measure::{ReceivedPacket, SlotMeter},
     media::Library,
@@ -188,7 +190,7 @@ impl Media {
 
     /// Whether packets are counted by their headers now: what stands in them is nobody's business.
     pub(super) fn counts_by_headers(&self) -> bool {
-        !self.config.judges && self.is_connected()
+        self.config.measuring == Measuring::Counts && self.is_connected()
     }
 
     /// Counts a packet of media, if that is all that is to be done with it. Whether it was.

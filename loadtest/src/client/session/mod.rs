@@ -57,8 +57,17 @@ pub struct ClientConfig {
     pub speech_offset: usize,
     /// Stamps packets, and reads the stamps of others in the same process.
     pub stamps: Option<Stamps>,
-    /// Whether it decrypts and judges what it receives. Otherwise it counts packets by their headers, once its media path stands.
-    pub judges: bool,
+    /// What it does with what it receives.
+    pub measuring: Measuring,
+}
+
+/// What a client does with what it receives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measuring {
+    /// Decrypts and judges it.
+    Judges,
+    /// Counts packets by their headers, once the media path stands.
+    Counts,
 }
 
 /// What is known of the server and of others, as far as its signalling tells.

@@ -284,7 +284,7 @@ mod tests {
     use super::*;
     use crate::client::{
         media::{Library, Material},
-        session::{Client, ClientConfig, Output, PhaseTimes},
+        session::{Client, ClientConfig, Measuring, Output, PhaseTimes},
         signalling::Signalling,
     };
 
@@ -308,7 +308,7 @@ mod tests {
                 tile_height: 720,
                 speech_offset: 0,
                 stamps: None,
-                judges: true,
+                measuring: Measuring::Judges,
             };
             let options = Options { room: 7, publishers: 3, feeds, secret: Some("s3cret".into()) };
             let signalling = Signalling::Janus(Dialogue::new(options));
