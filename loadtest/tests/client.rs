@@ -16,7 +16,7 @@ use loadtest::client::{
     media::{Library, Material},
     publish::{Camera, OutgoingPacket},
     report::Report,
-    session::{Client, ClientConfig, Output, PhaseTimes},
+    session::{Client, ClientConfig, Measuring, Output, PhaseTimes},
     signalling::{Signalling, isthmus},
 };
 use str0m::{
