@@ -164,8 +164,8 @@ pub struct Outlet {
     by_ssrc: FxHashMap<u32, usize>,
     /// Where the client says when packets came; without that everything goes at once.
     controller: Option<Controller>,
-    /// A voice alone is not numbered: it is sent whatever the path carries, and that the client says of each packet when it came,
-    /// twenty times a second, would take as much of its way up as a quarter of a voice.
+    /// A voice alone is not numbered: it is sent whatever the path carries, and the client would say of each packet when it came,
+    /// twenty times a second.
     wants_pictures: bool,
     queues: Queues,
     /// What the last report says is lost; empty between reports.
