@@ -33,13 +33,15 @@ check() {
 }
 
 area() {
-  local area=$1 checks=scripts/evidence/$1.tsv limit_s goal command
+  local area=$1 checks=scripts/evidence/$1.tsv limit_s goal command version
+  # Before the page is written anew, which would itself be a change.
+  version=$(git describe --always --dirty)
   mkdir -p docs/evidence
   : >"docs/evidence/$area.log"
   {
     printf '# Evidence: %s\n\n' "$area"
     printf 'Written by `make evidence AREA=%s` at %s on %s cores.\n\n' \
-      "$area" "$(git describe --always --dirty)" "$(nproc)"
+      "$area" "$version" "$(nproc)"
     printf '| outcome | figure | goal | command |\n|---|---|---|---|\n'
   } >"docs/evidence/$area.md"
   if [ ! -e "$checks" ]; then

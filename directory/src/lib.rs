@@ -20,9 +20,11 @@
 //! # The parts
 //! - [`Directory`]: the calls services make.
 //! - [`ranking`]: which PoP is nearest, sans-IO: [`rank`].
+//! - [`home`]: which PoP may do what must happen only once.
 //! - [`embedded`]: the store of a development PoP, and its replicator.
 
 pub mod embedded;
+pub mod home;
 pub mod ranking;
 
 mod config;

@@ -7,6 +7,7 @@
 //! | `isthmus-rooms`       | room           | `home`                     | the PoP that opened it         | [`HOME_LIFETIME`]   |
 //! |                       |                | `member#` node             | the node                       | [`MEMBER_LIFETIME`] |
 //! | `isthmus-latency`     | network prefix | PoP that took the reports  | that PoP's doors               | 24 h after the last report |
+//! | `isthmus-leases`      | home           | `lease`                    | who takes or holds it, by condition | for good      |
 //! | `isthmus-replication` | PoP            | `cursor`                   | that PoP's replicator          | for good           |
 //!
 //! Every item has these attributes; the others are the fields of its record ([`PopRecord`](crate::PopRecord),
@@ -25,7 +26,8 @@
 //! room's home: so last writer wins takes nothing from anyone but a home.
 //!
 //! The embedded store adds the index `writes` to the tables it replicates; DynamoDB needs none. `isthmus-replication`
-//! exists in embedded stores only.
+//! exists in embedded stores only. `isthmus-leases` is in one strongly consistent store for all PoPs and replicated to none
+//! ([`home`](crate::home)).
 
 use std::time::Duration;
 
@@ -37,6 +39,7 @@ pub(crate) const POPS: Table = Table("isthmus-pops");
 pub(crate) const NODES: Table = Table("isthmus-nodes");
 pub(crate) const ROOMS: Table = Table("isthmus-rooms");
 pub(crate) const LATENCY: Table = Table("isthmus-latency");
+pub(crate) const LEASES: Table = Table("isthmus-leases");
 pub(crate) const REPLICATION: Table = Table("isthmus-replication");
 
 /// What every PoP has a copy of.
@@ -58,6 +61,8 @@ pub(crate) const ALL: &str = "all";
 pub(crate) const HOME: &str = "home";
 /// What the `sk` of a room's members begins with.
 pub(crate) const MEMBER: &str = "member#";
+/// The `sk` of a home's lease.
+pub(crate) const LEASE: &str = "lease";
 /// The `sk` of a replicator's cursor.
 pub(crate) const CURSOR: &str = "cursor";
 

@@ -10,6 +10,7 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, TryFutureExt as _, future::BoxFuture};
+use isthmus_directory::home::{Homes, NotHome};
 use isthmus_directory::{
     Caller, Config, Directory, Metrics, NodeRecord, PeerStore, PopRecord, Prefix, Reporter, StoreConfig, StoreError,
     UnixMicros, rank, run_store,
@@ -320,4 +321,32 @@ async fn what_clients_measure_in_any_pop_ranks_pops_for_their_network() {
     let seen: Vec<_> = ranked.iter().map(|entry| (entry.id.as_str(), entry.rtt_ms, entry.rtt_source)).collect();
     assert_eq!(seen, [("singapore", 30.0, RttSource::Measured), ("panama", 180.0, RttSource::Measured)]);
     assert!(ranked.iter().all(|entry| entry.state == PopState::Ready));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_home_is_held_by_one_pop_and_the_others_know_by_whom() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (stores, _) = started(&folder, 1).await;
+    let endpoint = format!("http://{}", stores[0].config.listen);
+    let metrics = || Metrics::new(&prometheus::Registry::new()).expect("a fresh registry");
+    let [panama, zurich] = [pop("panama"), pop("zurich")];
+    let config = |name: &PopId| Config {
+        timeout_ms: PATIENCE.as_millis() as u64,
+        ..Config::embedded(name.clone(), endpoint.clone())
+    };
+    let (here, there) =
+        (Homes::connect(&config(&panama), metrics()).await, Homes::connect(&config(&zurich), metrics()).await);
+    here.ensure_table().await.expect("the store answers");
+    let homes = [panama.clone(), zurich.clone()];
+    for pop in [&there, &here, &there, &here] {
+        pop.look_after(homes.clone()).await.expect("the store answers");
+    }
+    assert_eq!((here.epoch(&panama), there.epoch(&zurich)), (Ok(1), Ok(1)));
+    assert_eq!(there.epoch(&panama), Err(NotHome { home: panama.clone(), holder: Some(panama.clone()) }));
+    assert_eq!(here.epoch(&zurich), Err(NotHome { home: zurich.clone(), holder: Some(zurich) }));
+    // The program starts anew: it holds the home as before.
+    let again = Homes::connect(&config(&panama), metrics()).await;
+    assert_eq!(again.epoch(&panama), Err(NotHome { home: panama.clone(), holder: None }), "it does not know yet");
+    again.look_after(homes).await.expect("the store answers");
+    assert_eq!(again.epoch(&panama), Ok(1));
 }

@@ -101,6 +101,19 @@ id!(
     TrackId, "a track id", 64
 );
 
+id!(
+    /// A person with an account, whatever devices and rooms they are on.
+    PersonId, "a person id", 48
+);
+id!(
+    /// One device that a person is signed in on: a browser, an app.
+    DeviceId, "a device id", 48
+);
+id!(
+    /// One call, from the first ring to its end: the same for everyone in it, in every PoP.
+    CallId, "a call id", 48
+);
+
 impl ParticipantId {
     /// A new id from 80 random bits, which the caller supplies (cores take randomness as a value).
     pub fn from_random(bits: [u8; 10]) -> Self {

@@ -27,4 +27,4 @@ pub mod red;
 pub mod signal;
 pub mod token;
 
-pub use id::{NodeId, ParticipantId, PopId, RoomId, TrackId};
+pub use id::{CallId, DeviceId, NodeId, ParticipantId, PersonId, PopId, RoomId, TrackId};
