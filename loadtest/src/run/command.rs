@@ -61,7 +61,7 @@ pub const HELP: &str = r#"A scenario, with every key (only [target] url, one [[s
   audio_slots = 3                 # receive slots of each (default 3)
   video_slots = 4                 # of each viewer (default: as many as there are cameras, at most 9)
   judges = 2                      # so many of those who only listen decrypt and judge what they hear (default: everyone); the
-                                  # others count packets by their headers, which costs this program a fifth and shows no
+                                  # others count packets by their headers, which costs this program less and shows no
                                   # delay, jitter or MOS
   tile_height = 360               # pixels at which viewers show a picture: decides the layer (default 360)
   media = "clip"                  # default: real VP8 and Opus; or "even": 5 packets of 1200 B a picture, sounds of 120 B;
