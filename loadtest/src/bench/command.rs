@@ -45,6 +45,8 @@ pub const HELP: &str = r"For each load, one after the other on the same machine:
 
   camera   one participant sends 30 pictures a second of 5 packets of 1200 B and 50 sounds of 120 B to N receivers
            and the same with the sizes of Chromium's pictures, to receivers that lose 2 % (--media, --loss)
+  rooms    16 rooms, in each of which one shows a camera as above to 20: about half a core of work for one shard, with which
+           forwarding is to take no longer than its goals say
   hall     10 speak, 500 listen to three of them (Isthmus: the loudest three; Janus knows no loudest: the first three)
   crowd    100 and 1000 are in one room, 10 speak, everyone hears the loudest three; with a shard for each core
   idle     1000 have joined, in rooms of 10, with slots for 3 voices and 4 pictures, and nobody says anything
@@ -84,11 +86,14 @@ Exit codes: 0 every goal was held, 99 one was missed, 1 something could not be m
 #[derive(Debug, Args)]
 pub struct BenchArguments {
     /// What to measure
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "camera,hall,crowd,idle,joins,lossy")]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "camera,rooms,hall,crowd,idle,joins,lossy")]
     loads: Vec<LoadName>,
     /// Numbers of receivers of one camera
     #[arg(long, value_delimiter = ',', default_value = "20,60,200", value_parser = clap::value_parser!(u32).range(1..=2000))]
     receivers: Vec<u32>,
+    /// Rooms with a camera and 20 who watch it
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=200))]
+    rooms: u32,
     /// Listeners in the hall
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=4000))]
     listeners: u32,
@@ -151,6 +156,7 @@ pub struct BenchArguments {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum LoadName {
     Camera,
+    Rooms,
     Hall,
     Crowd,
     Idle,
@@ -233,6 +239,7 @@ fn loads(arguments: &BenchArguments, name: LoadName) -> Vec<(Load, Material)> {
             };
             arguments.media.iter().flat_map(of).collect()
         }
+        LoadName::Rooms => vec![(Load::Rooms { rooms: arguments.rooms }, Material::Even)],
         LoadName::Hall => vec![(Load::Hall { listeners: arguments.listeners }, Material::Even)],
         LoadName::Crowd => {
             arguments.crowd.iter().map(|people| (Load::Crowd { participants: *people }, Material::Even)).collect()

@@ -24,6 +24,9 @@ const LISTENERS_OF_A_JUDGE: u32 = 50;
 /// People in each room where nobody says anything.
 const IDLE_ROOM: u32 = 10;
 
+/// Who watches the camera in each of many rooms.
+const WATCHERS: u32 = 20;
+
 /// Calls of two at once behind networks that lose, ...
 const LOSSY_CALLS: u32 = 4;
 const CALL: u32 = 2;
@@ -38,6 +41,11 @@ pub(super) enum Load {
     Camera {
         /// Who watches.
         receivers: u32,
+    },
+    /// So many rooms, in each of which one shows a camera and speaks and 20 watch and listen.
+    Rooms {
+        /// How many.
+        rooms: u32,
     },
     /// 10 speak, so many listen to the loudest three.
     Hall {
@@ -72,6 +80,7 @@ impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Camera { receivers } => write!(f, "1 camera to {receivers}"),
+            Self::Rooms { rooms } => write!(f, "{rooms} rooms, 1 camera to {WATCHERS}"),
             Self::Hall { listeners } => write!(f, "{SPEAKERS} voices to {listeners}"),
             Self::Crowd { participants } => write!(f, "{HEARD} voices of {SPEAKERS} to a crowd of {participants}"),
             Self::Idle { participants } => write!(f, "{participants} idle"),
@@ -87,7 +96,7 @@ impl Load {
         match self {
             Self::Camera { receivers } => Some((Streams::Camera, receivers as usize)),
             Self::Hall { listeners } => Some((Streams::Voices(HEARD), listeners as usize)),
-            Self::Crowd { .. } | Self::Idle { .. } | Self::Joins { .. } | Self::Lossy { .. } => None,
+            Self::Rooms { .. } | Self::Crowd { .. } | Self::Idle { .. } | Self::Joins { .. } | Self::Lossy { .. } => None,
         }
     }
 
@@ -116,6 +125,7 @@ impl Load {
     ) -> Scenario {
         let participants = match self {
             Self::Camera { receivers } => receivers + 1,
+            Self::Rooms { rooms } => rooms * (WATCHERS + 1),
             Self::Hall { listeners } => listeners + SPEAKERS,
             Self::Crowd { participants } | Self::Idle { participants } => participants,
             Self::Joins { per_second, seconds } => per_second * seconds,
@@ -164,6 +174,11 @@ impl Load {
             Self::Camera { receivers } => {
                 RoomKind { audio_publishers: 1, video_publishers: 1, viewers: receivers, ..whole }
             }
+            Self::Rooms { rooms } => RoomKind {
+                share: Share::Count(rooms),
+                participants: WATCHERS + 1,
+                ..Self::Camera { receivers: WATCHERS }.room(media, participants)
+            },
             Self::Crowd { .. } | Self::Hall { .. } => {
                 RoomKind { audio_publishers: SPEAKERS, audio_slots: HEARD as u8, video_slots: 0, ..whole }
             }
@@ -215,6 +230,7 @@ mod tests {
     #[test]
     fn loads_have_as_many_as_they_say() {
         for (load, joins) in [
+            (Load::Rooms { rooms: 16 }, 336),
             (Load::Hall { listeners: 500 }, 510),
             (Load::Crowd { participants: 1000 }, 1000),
             (Load::Idle { participants: 1000 }, 1000),
@@ -223,7 +239,11 @@ mod tests {
             assert_eq!(plan(load).1.joins(), joins, "{load}");
         }
         let (scenario, plan) = plan(Load::Hall { listeners: 500 });
-        let speak = plan.seats.iter().filter(|seat| seat.part(&scenario.rooms[0]).audio).count();
-        assert_eq!((speak, scenario.rooms[0].audio_slots), (10, 3));
+        let speak = |scenario: &Scenario, plan: &Plan| {
+            plan.seats.iter().filter(|seat| seat.part(&scenario.rooms[0]).audio).count()
+        };
+        assert_eq!((speak(&scenario, &plan), scenario.rooms[0].audio_slots), (10, 3));
+        let (scenario, plan) = self::plan(Load::Rooms { rooms: 16 });
+        assert_eq!(speak(&scenario, &plan), 16, "one in each room");
     }
 }

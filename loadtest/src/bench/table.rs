@@ -26,7 +26,7 @@ const MAX_OVER_FLOOR: f64 = 1.7;
 const MAX_OVER_FLOOR_IN_HALL: f64 = 2.0;
 /// Cost over Janus's of the same run, at most.
 const MAX_OVER_JANUS: f64 = 0.25;
-/// Socket in to socket out, in milliseconds: half of the packets, and 99 in 100.
+/// Socket in to socket out with half a core of work for one shard, in milliseconds: half of the packets, and 99 in 100.
 const MAX_FORWARD_P50_MS: f64 = 0.5;
 const MAX_FORWARD_P99_MS: f64 = 2.0;
 /// Resident memory of someone who has joined and says nothing.
@@ -301,6 +301,7 @@ impl Goals<'_> {
             }
             match load {
                 Load::Camera { .. } => self.camera(load, media, &mut goals),
+                Load::Rooms { .. } => self.forwarding(load, media, &mut goals),
                 Load::Hall { .. } => {
                     let over = self.over_floor(load, media);
                     goals.push(goal(load, media, "CPU per packet over the floor", over, MAX_OVER_FLOOR_IN_HALL));
@@ -353,10 +354,15 @@ impl Goals<'_> {
         if self.has(Carrier::Janus) {
             goals.push(goal(load, media, "CPU per packet over Janus", self.over_janus(load, media), MAX_OVER_JANUS));
         }
+        self.forwarding(load, media, goals);
+        let padding = self.figure(load, media, Carrier::Isthmus, figure::PADDING);
+        goals.push(goal(load, media, "share of bytes that are padding", padding, MAX_PADDING));
+    }
+
+    fn forwarding(&self, load: Load, media: Material, goals: &mut Vec<Goal>) {
         let isthmus = |name| self.figure(load, media, Carrier::Isthmus, name);
         goals.push(goal(load, media, "ms of forwarding, half", isthmus(figure::FORWARD_P50), MAX_FORWARD_P50_MS));
         goals.push(goal(load, media, "ms of forwarding, 99 in 100", isthmus(figure::FORWARD_P99), MAX_FORWARD_P99_MS));
-        goals.push(goal(load, media, "share of bytes that are padding", isthmus(figure::PADDING), MAX_PADDING));
     }
 
     fn lossy(&self, load: Load, media: Material, percent: u32, goals: &mut Vec<Goal>) {

@@ -126,9 +126,7 @@ pub(super) struct Client {
     outlet: ClientOutlet,
     sources: FxHashMap<Ssrc, (Mid, Option<Rid>)>,
     codecs: FxHashMap<Pt, Codec>,
-    payload_types: FxHashMap<(Mid, Codec), Pt>,
-    /// Of their repair.
-    repair_types: FxHashMap<(Mid, Codec), Pt>,
+    payload_types: FxHashMap<(Mid, Codec), PayloadTypes>,
 }
 
 /// What identifies a client when it comes.
@@ -167,7 +165,6 @@ impl Client {
             sources: FxHashMap::default(),
             codecs: FxHashMap::default(),
             payload_types: FxHashMap::default(),
-            repair_types: FxHashMap::default(),
         }
     }
 
@@ -184,13 +181,12 @@ impl Client {
             for param in params.iter().filter(|param| media.remote_pts().contains(&param.pt())) {
                 let Some(codec) = codec_of(param.spec().codec) else { continue };
                 self.codecs.insert(param.pt(), codec);
-                self.payload_types.entry((*mid, codec)).or_insert(param.pt());
-                if let Some(repair) = param.resend() {
-                    self.repair_types.entry((*mid, codec)).or_insert(repair);
-                }
+                let types = PayloadTypes { media: *param.pt(), repair: param.resend().map(|repair| *repair) };
+                self.payload_types.entry((*mid, codec)).or_insert(types);
                 if let Some(red) = param.red() {
                     self.codecs.insert(red, Codec::Red);
-                    self.payload_types.entry((*mid, Codec::Red)).or_insert(red);
+                    let types = PayloadTypes { media: *red, repair: None };
+                    self.payload_types.entry((*mid, Codec::Red)).or_insert(types);
                 }
             }
         }
@@ -303,37 +299,27 @@ impl Client {
     /// Queues a packet in a slot. Whether there was a way to send it.
     pub(super) fn send(&mut self, outgoing: &Outgoing<'_>, now: Instant) -> bool {
         let Outgoing { mid, numbers, marker, packet, captured } = outgoing;
-        let Some((payload_type, payload)) = self.encoding(*mid, packet) else { return false };
+        let Some((types, media)) = self.encoding(*mid, packet) else { return false };
         if !self.connected || packet.payload.len() > MAX_PAYLOAD_BYTES {
             return false;
         }
-        let repair = self.repair_types.get(&(*mid, packet.codec)).map(|payload_type| **payload_type);
-        let waiting = Packet {
-            numbers: *numbers,
-            captured: *captured,
-            codec: packet.codec,
-            types: PayloadTypes { media: *payload_type, repair },
-            marker: *marker,
-            level: packet.level,
-            orientation: packet.orientation,
-            descriptor: packet.descriptor.clone(),
-            payload,
-        };
+        let waiting = Packet { numbers: *numbers, captured: *captured, types, marker: *marker, media };
         self.outlet.send(*mid, waiting, now).is_ok()
     }
 
-    /// The payload type and the payload that a packet has on an m-line: a voice with redundancy goes without it to a client
-    /// that did not offer RED.
-    fn encoding(&self, mid: Mid, packet: &MediaPacket) -> Option<(Pt, Arc<[u8]>)> {
+    /// The payload types that a packet has on an m-line, and the packet as it is there: a voice with redundancy goes without it to
+    /// a client that did not offer RED.
+    fn encoding(&self, mid: Mid, packet: &Arc<MediaPacket>) -> Option<(PayloadTypes, Arc<MediaPacket>)> {
         let own = self.payload_types.get(&(mid, packet.codec)).copied();
         if packet.codec != Codec::Red {
-            return Some((own?, packet.payload.clone()));
+            return Some((own?, packet.clone()));
         }
         let opus = *self.payload_types.get(&(mid, Codec::Opus))?;
-        match own {
-            Some(red) => Some((red, red::renumbered(&packet.payload, *opus)?)),
-            None => Some((opus, red::newest_block(&packet.payload)?.into())),
-        }
+        let (types, payload) = match own {
+            Some(red) => (red, red::renumbered(&packet.payload, opus.media)?),
+            None => (opus, red::newest_block(&packet.payload)?.into()),
+        };
+        Some((types, Arc::new(MediaPacket { payload, ..(**packet).clone() })))
     }
 
     /// The answer as the client is to be told it. str0m forgets the streams that it would send: what goes out under one SSRC by

@@ -7,6 +7,7 @@ use std::{
     cmp::Reverse,
     collections::BinaryHeap,
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -399,7 +400,7 @@ impl Engine {
                         self.egress.push(&transmit);
                     }
                 }
-                Ok(Polled::Packet { mid, rid, packet }) => self.publish(key, (mid, rid), &packet, now),
+                Ok(Polled::Packet { mid, rid, packet }) => self.publish(key, (mid, rid), packet, now),
                 Ok(Polled::Connected) => {
                     self.counters.connected(now.saturating_duration_since(client.joined));
                     self.in_room_of(key, |room| room.connected(key, now));
@@ -436,8 +437,9 @@ impl Engine {
         }
     }
 
-    fn publish(&mut self, key: ClientKey, (mid, rid): (Mid, Option<Rid>), packet: &MediaPacket, now: Instant) {
+    fn publish(&mut self, key: ClientKey, (mid, rid): (Mid, Option<Rid>), packet: MediaPacket, now: Instant) {
         self.counters.received(packet.payload.len());
+        let packet = &Arc::new(packet);
         self.waiting_since.get_or_insert(now);
         let Self { clients, rooms, links, counters, touched, .. } = self;
         let Some(id) = clients.get(key.0).map(|client| client.room.clone()) else { return };
@@ -449,8 +451,9 @@ impl Engine {
     }
 
     /// A packet that a peer relays, under a number that this shard chose.
-    pub(super) fn relayed(&mut self, peer: &Peer, stream: u32, packet: &MediaPacket, now: Instant) {
+    pub(super) fn relayed(&mut self, peer: &Peer, stream: u32, packet: MediaPacket, now: Instant) {
         let Some(id) = self.streams.room(stream).cloned() else { return self.counters.dropped("unknown_stream") };
+        let packet = &Arc::new(packet);
         self.waiting_since.get_or_insert(now);
         let Self { clients, rooms, links, counters, touched, .. } = self;
         let Some(room) = rooms.get_mut(&id) else { return };

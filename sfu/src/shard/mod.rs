@@ -9,6 +9,7 @@
 //! | `touched.rs`     | whose turn it is                                                |
 //! | `outlet.rs`      | one client's way out                                            |
 //! | `udp.rs`, `tcp.rs` | sockets                                                       |
+//! | `feedback.rs`    | the socket in which the kernel keeps what clients say of what they are sent |
 //! | `inbox.rs`       | how other threads reach a shard                                 |
 //! | `neighbour.rs`   | how a shard reaches other nodes and other shards                |
 //! | `load.rs`        | how busy it is                                                  |
@@ -17,6 +18,7 @@ mod client;
 mod counters;
 mod descriptor;
 mod engine;
+mod feedback;
 mod inbox;
 mod load;
 mod negotiation;
@@ -39,7 +41,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Token, net::UdpSocket};
 use str0m::{
     Candidate,
     config::DtlsCert,
@@ -53,6 +55,7 @@ pub(crate) use sessions::Command;
 use self::{
     counters::Counters,
     engine::{Egress, Engine, Settings, TcpChange},
+    feedback::Feedback,
     inbox::Letters,
     load::Meter,
     neighbour::{Neighbour, Sibling},
@@ -69,6 +72,7 @@ use crate::{
 const WAKE: Token = Token(0);
 const UDP: Token = Token(1);
 const LISTENER: Token = Token(2);
+const FEEDBACK: Token = Token(3);
 const FIRST_CONNECTION: usize = 16;
 /// Reads per round before the round is settled, so that a flood does not keep what was read from going out.
 const MAX_READS: usize = 4;
@@ -115,6 +119,8 @@ pub(crate) struct Surroundings {
 struct Runtime {
     poll: Poll,
     udp: Udp,
+    /// None where the kernel cannot tell RTCP from the rest: `udp` gets both.
+    feedback: Option<Feedback>,
     tcp: Option<Tcp>,
     letters: Letters,
     engine: Engine,
@@ -128,7 +134,7 @@ pub(crate) fn start(index: u8, config: &Config, own: Post, around: Surroundings)
         0 => 0,
         base => base.checked_add(u16::from(index)).ok_or_else(|| io::Error::other("more shards than ports"))?,
     };
-    let udp = Udp::bind(SocketAddr::new(config.media_listen.ip(), port))?;
+    let udp = Udp::new(UdpSocket::bind(SocketAddr::new(config.media_listen.ip(), port))?)?;
     let bound = udp.socket.local_addr()?;
     let tcp = config.media_tcp.then(|| Tcp::bind(bound, FIRST_CONNECTION)).transpose()?;
     let address = SocketAddr::new(config.media_advertise.unwrap_or(bound.ip()), bound.port());
@@ -141,7 +147,7 @@ pub(crate) fn start(index: u8, config: &Config, own: Post, around: Surroundings)
         engine.links.insert(Peer::Shard(other), Neighbour::Shard(Sibling::new(index, inbox)));
     }
     let (load, failed) = (Meter::new(now), around.failed);
-    let mut runtime = Runtime { poll, udp, tcp, letters, engine, next_sweep: now, load };
+    let mut runtime = Runtime { poll, udp, feedback: None, tcp, letters, engine, next_sweep: now, load };
     runtime.register()?;
     let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
         let ended = catch_unwind(AssertUnwindSafe(|| runtime.run()));
@@ -201,6 +207,9 @@ fn clock() -> Instant {
 impl Runtime {
     fn register(&mut self) -> io::Result<()> {
         self.poll.registry().register(&mut self.udp.socket, UDP, Interest::READABLE)?;
+        self.feedback = Feedback::beside(&self.udp.socket, self.poll.registry(), FEEDBACK)
+            .inspect_err(|error| tracing::warn!(%error, "the kernel cannot keep RTCP apart: more wakes for as many packets"))
+            .ok();
         if let Some(tcp) = &mut self.tcp {
             tcp.register(self.poll.registry(), LISTENER)?;
         }
@@ -213,14 +222,14 @@ impl Runtime {
         let mut udp_has_more = true;
         loop {
             let has_more = udp_has_more || self.tcp.as_ref().is_some_and(Tcp::has_unread);
-            let wait =
-                if has_more { Duration::ZERO } else { self.engine.next_wake().saturating_duration_since(clock()) };
+            let wait = if has_more { Duration::ZERO } else { self.next_wake().saturating_duration_since(clock()) };
             self.poll.poll(&mut events, Some(wait)).or_else(not_interrupted)?;
             let now = clock();
             udp_has_more |= events.iter().any(|event| event.token() == UDP);
             if udp_has_more {
-                udp_has_more = self.read_udp(now);
+                udp_has_more = read(&mut self.udp, &mut self.engine, now).has_more;
             }
+            self.read_feedback(&events, now)?;
             self.read_tcp(&events, now);
             let goes_on = self.letters.take(|command| self.engine.command(command, now));
             self.engine.wake(now);
@@ -231,7 +240,9 @@ impl Runtime {
             }
             if let Some(work) = self.load.measure(now) {
                 self.engine.worked(work);
-                self.engine.counters.dropped_many("socket_full", self.udp.take_dropped().into());
+                let feedback = self.feedback.as_mut().map_or(0, |feedback| feedback.udp.take_dropped());
+                let dropped = u64::from(self.udp.take_dropped()) + u64::from(feedback);
+                self.engine.counters.dropped_many("socket_full", dropped);
             }
             if !goes_on {
                 self.engine.counters.publish();
@@ -240,18 +251,18 @@ impl Runtime {
         }
     }
 
-    /// Whether there is more to read than one round takes.
-    fn read_udp(&mut self, now: Instant) -> bool {
-        for _ in 0..MAX_READS {
-            let engine = &mut self.engine;
-            match self.udp.receive(|source, bytes| engine.datagram(now, Protocol::Udp, source, bytes)) {
-                Ok(true) => {}
-                Ok(false) => return false,
-                // An ICMP error of an earlier send shows up here; the socket is fine.
-                Err(_) => self.engine.counters.dropped("socket_error"),
-            }
+    fn next_wake(&self) -> Instant {
+        let feedback = self.feedback.as_ref().and_then(Feedback::wake_at);
+        feedback.into_iter().fold(self.engine.next_wake(), Instant::min)
+    }
+
+    fn read_feedback(&mut self, events: &Events, now: Instant) -> io::Result<()> {
+        let Some(feedback) = &mut self.feedback else { return Ok(()) };
+        if !feedback.is_due(events.iter().any(|event| event.token() == FEEDBACK)) {
+            return Ok(());
         }
-        true
+        let found = read(&mut feedback.udp, &mut self.engine, now).found;
+        feedback.was_read(found, self.poll.registry(), now)
     }
 
     fn read_tcp(&mut self, events: &Events, now: Instant) {
@@ -267,7 +278,7 @@ impl Runtime {
         tcp.read_on(now, |source, bytes| engine.datagram(now, Protocol::Tcp, source, bytes));
         for event in events {
             match event.token() {
-                WAKE | UDP => {}
+                WAKE | UDP | FEEDBACK => {}
                 LISTENER => {
                     let refused = tcp.accept(self.poll.registry(), now);
                     engine.counters.dropped_many("tcp_connection_refused", refused as u64);
@@ -306,6 +317,33 @@ impl Runtime {
             engine.counters.dropped_many(reason, count);
         }
     }
+}
+
+/// What one round read of a socket.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    /// Whether there was anything.
+    found: bool,
+    /// Whether there is more than one round takes.
+    has_more: bool,
+}
+
+/// Reads what is there, so much that the round still ends soon.
+fn read(udp: &mut Udp, engine: &mut Engine, now: Instant) -> Reading {
+    let mut found = false;
+    for _ in 0..MAX_READS {
+        let more = udp.receive(|source, bytes| {
+            found = true;
+            engine.datagram(now, Protocol::Udp, source, bytes);
+        });
+        match more {
+            Ok(true) => {}
+            Ok(false) => return Reading { found, has_more: false },
+            // An ICMP error of an earlier send shows up here; the socket is fine.
+            Err(_) => engine.counters.dropped("socket_error"),
+        }
+    }
+    Reading { found, has_more: true }
 }
 
 fn not_interrupted(error: io::Error) -> io::Result<()> {

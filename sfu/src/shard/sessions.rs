@@ -327,7 +327,7 @@ impl Engine {
                 self.forget_peer(&peer);
             }
             MeshEvent::Control { link, message } => self.peer_message(&Peer::Node(link.node().clone()), message, now),
-            MeshEvent::Media { node, stream, packet } => self.relayed(&Peer::Node(node), stream, &packet, now),
+            MeshEvent::Media { node, stream, packet } => self.relayed(&Peer::Node(node), stream, packet, now),
         }
     }
 
@@ -338,7 +338,7 @@ impl Engine {
             ShardEvent::Control(message) => self.peer_message(&peer, message, now),
             ShardEvent::Media(stream, packet) => {
                 self.counters.relayed_in(packet.payload.len());
-                self.relayed(&peer, stream, &packet, now);
+                self.relayed(&peer, stream, packet, now);
             }
             ShardEvent::Broken => {
                 self.forget_peer(&peer);

@@ -29,8 +29,7 @@ pub(super) struct Udp {
 }
 
 impl Udp {
-    pub(super) fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket = UdpSocket::bind(address)?;
+    pub(super) fn new(socket: UdpSocket) -> io::Result<Self> {
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         // The kernel may grant less (net.core.rmem_max); that is not an error.
         let _ = state.set_send_buffer_size(UdpSockRef::from(&socket), SOCKET_BUFFER_BYTES);
@@ -146,7 +145,7 @@ mod tests {
 
     #[test]
     fn what_is_not_read_in_time_is_counted_once() -> io::Result<()> {
-        let mut udp = Udp::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let mut udp = Udp::new(UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?)?;
         assert_eq!(udp.take_dropped(), 0);
         let sender = std::net::UdpSocket::bind("127.0.0.1:0")?;
         // More than the buffer holds, even if the kernel grants twice of what was asked for.
@@ -178,7 +177,7 @@ mod tests {
 
     #[test]
     fn what_is_sent_arrives_as_it_was_written() -> io::Result<()> {
-        let sender = Udp::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let sender = Udp::new(UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?)?;
         let receiver = std::net::UdpSocket::bind("127.0.0.1:0")?;
         receiver.set_read_timeout(Some(std::time::Duration::from_secs(5)))?;
         let port = receiver.local_addr()?.port();

@@ -361,6 +361,9 @@ impl Controller {
     }
 
     fn conclude_probe(&mut self, now_us: i64) {
+        if !self.prober.is_awaited() {
+            return;
+        }
         let view = View {
             estimate_kbps: self.estimate(),
             inherent_loss: self.loss.inherent(),

@@ -329,6 +329,11 @@ impl Prober {
         }
     }
 
+    /// Whether a probe was sent of which it is not known what came of it.
+    pub(super) fn is_awaited(&self) -> bool {
+        matches!(self.phase, Phase::Awaiting(_))
+    }
+
     /// What came of the probe, once all of it or something after it has arrived, or nothing did for too long.
     pub(super) fn conclude(&mut self, view: View, now_us: i64) -> Option<Outcome> {
         let Phase::Awaiting(cluster) = &self.phase else { return None };

@@ -1,13 +1,13 @@
 //! One client's way out: packets with the numbers they have in a slot go in, sealed datagrams come out.
 //!
-//! Nothing is copied or sealed before it is sent: what waits is a share of the payload that all receivers have in common.
+//! Nothing is copied or sealed before it is sent: what waits is a share of the packet that all receivers have in common.
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use isthmus_protocol::media::{AudioLevel, Codec};
+use isthmus_protocol::media::MediaPacket;
 use rustc_hash::FxHashMap;
 use str0m::media::Mid;
 
@@ -85,20 +85,12 @@ pub struct Packet {
     pub numbers: Numbers,
     /// When it was captured, on this node's clock.
     pub captured: Instant,
-    /// What it is encoded as.
-    pub codec: Codec,
-    /// As what the client knows that.
+    /// As what the client knows its codec.
     pub types: PayloadTypes,
     /// The last packet of a picture; the first of a talk spurt.
     pub marker: bool,
-    /// How loud it is.
-    pub level: Option<AudioLevel>,
-    /// How the picture is to be turned.
-    pub orientation: Option<u8>,
-    /// What its frame depends on, by the publisher's own numbers; at most 255 bytes.
-    pub descriptor: Option<Arc<[u8]>>,
-    /// The payload as it came.
-    pub payload: Arc<[u8]>,
+    /// What all receivers have in common.
+    pub media: Arc<MediaPacket>,
 }
 
 /// Why a packet is not sent. Each is a reason of `isthmus_drops_total`.
@@ -348,7 +340,7 @@ impl Outlet {
             Purpose::Padding(_) => Name::NONE,
         };
         let is_numbered =
-            self.streams[stream].ids.transport.is_some() && (self.wants_pictures || !packet.codec.is_audio());
+            self.streams[stream].ids.transport.is_some() && (self.wants_pictures || !packet.media.codec.is_audio());
         let controller = self.controller.as_mut().filter(|_| is_numbered);
         let transport = controller.map(|controller| controller.sent(label, bytes, now).0);
         let start = out.len();
@@ -359,9 +351,9 @@ impl Outlet {
             out.extend_from_slice(&sequence.to_be_bytes());
         }
         let payload_at = out.len();
-        out.extend_from_slice(&packet.payload);
+        out.extend_from_slice(&packet.media.payload);
         if let Some(picture) = packet.numbers.picture {
-            write_picture(packet.codec, &mut out[payload_at..], picture);
+            write_picture(packet.media.codec, &mut out[payload_at..], picture);
         }
         if is_padded {
             out.push(1);
@@ -372,7 +364,7 @@ impl Outlet {
             return;
         }
         written(out.len() - start);
-        let payload = packet.payload.len() as u64;
+        let payload = packet.media.payload.len() as u64;
         match purpose {
             Purpose::First => {
                 self.extra.padding += u64::from(is_padded);

@@ -57,7 +57,7 @@ impl Waiting {
     /// How many bytes are written after the header.
     pub(super) fn payload_bytes(&self) -> usize {
         // RFC 4588 section 4: a repair says first which packet it repairs.
-        self.packet.payload.len() + if self.purpose == Purpose::First { 0 } else { 2 }
+        self.packet.media.payload.len() + if self.purpose == Purpose::First { 0 } else { 2 }
     }
 
     fn is_late(&self, patience: Duration, now: Instant) -> bool {
@@ -90,7 +90,7 @@ pub(super) struct Queues {
 impl Queues {
     pub(super) fn push(&mut self, waiting: Waiting) {
         let queue = match waiting.purpose {
-            Purpose::First if waiting.packet.codec.is_audio() => &mut self.voices,
+            Purpose::First if waiting.packet.media.codec.is_audio() => &mut self.voices,
             Purpose::First => &mut self.pictures,
             Purpose::Repair(_) | Purpose::Padding(_) => &mut self.repairs,
         };

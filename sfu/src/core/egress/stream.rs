@@ -64,10 +64,10 @@ impl Stream {
     pub(super) fn write_header(&self, number: &PacketNumber, packet: &Packet, form: Form, out: &mut Vec<u8>) -> usize {
         let Self { mid, ids, is_known, .. } = self;
         let transport = form.transport.map(u16::to_be_bytes);
-        let level = packet.level.map(|level| [u8::from(level.voice) << 7 | level.below_full_scale.min(127)]);
-        let orientation = packet.orientation.map(|orientation| [orientation]);
+        let level = packet.media.level.map(|level| [u8::from(level.voice) << 7 | level.below_full_scale.min(127)]);
+        let orientation = packet.media.orientation.map(|orientation| [orientation]);
         let mut written = [0; MAX_DESCRIPTOR_BYTES];
-        let descriptor = packet.descriptor.as_deref().filter(|_| ids.descriptor.is_some());
+        let descriptor = packet.media.descriptor.as_deref().filter(|_| ids.descriptor.is_some());
         let descriptor = descriptor.and_then(|bytes| renumbered(bytes, packet.numbers.frame, &mut written));
         let candidates: [(Option<u8>, &[u8]); 5] = [
             (ids.transport, transport.as_ref().map_or(&[], |value| value)),
@@ -92,12 +92,12 @@ impl Stream {
     /// A packet went out for the first time at `now`.
     pub(super) fn was_sent(&mut self, sequence: u16, packet: Packet, now: Instant) {
         self.sent.packets = self.sent.packets.wrapping_add(1);
-        self.sent.payload_bytes = self.sent.payload_bytes.wrapping_add(packet.payload.len() as u32);
+        self.sent.payload_bytes = self.sent.payload_bytes.wrapping_add(packet.media.payload.len() as u32);
         self.is_due = true;
         if self.last.is_none_or(|(_, captured, _)| packet.captured >= captured) {
-            self.last = Some((packet.numbers.timestamp, packet.captured, clock_hz(packet.codec)));
+            self.last = Some((packet.numbers.timestamp, packet.captured, clock_hz(packet.media.codec)));
         }
-        if self.repair.is_none() || packet.codec.is_audio() {
+        if self.repair.is_none() || packet.media.codec.is_audio() {
             return;
         }
         self.repairs.keep(sequence, packet, now);
@@ -134,6 +134,10 @@ fn clock_hz(codec: Codec) -> u32 {
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "the origin of the tests' virtual clock")]
 mod tests {
+    use std::sync::Arc;
+
+    use isthmus_protocol::media::MediaPacket;
+
     use super::{
         super::{numbers::Streams, outlet::PayloadTypes},
         *,
@@ -146,13 +150,19 @@ mod tests {
         let packet = Packet {
             numbers: Numbers { sequence: 7, timestamp: 0, picture: None, frame: Some(0xabcd) },
             captured: Instant::now(),
-            codec: Codec::Vp9,
             types: PayloadTypes { media: 98, repair: None },
             marker: false,
-            level: None,
-            orientation: None,
-            descriptor: Some(descriptor.clone().into()),
-            payload: [][..].into(),
+            media: Arc::new(MediaPacket {
+                sequence: 7,
+                timestamp: 0,
+                marker: false,
+                codec: Codec::Vp9,
+                level: None,
+                orientation: None,
+                captured_us: None,
+                descriptor: Some(descriptor.clone().into()),
+                payload: [][..].into(),
+            }),
         };
         let header = |descriptor| {
             let mut streams = Streams::default();

@@ -3,10 +3,11 @@
 use std::{
     collections::HashSet,
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use isthmus_protocol::media::{AudioLevel, Codec};
+use isthmus_protocol::media::{AudioLevel, Codec, MediaPacket};
 use str0m::{
     Candidate, Event, Input, Output, Rtc, RtcConfig,
     crypto::dtls::DtlsVersion,
@@ -307,23 +308,27 @@ fn picture(sequence: u64, bytes: usize, captured: Instant) -> Packet {
     Packet {
         numbers: Numbers { sequence, timestamp: sequence as u32 * 3_000, picture: None, frame: None },
         captured,
-        codec: Codec::Vp8,
         types: PICTURES,
         marker: sequence.is_multiple_of(5),
-        level: None,
-        orientation: None,
-        descriptor: None,
-        payload: vec![sequence as u8; bytes].into(),
+        media: Arc::new(MediaPacket {
+            sequence: sequence as u16,
+            timestamp: sequence as u32 * 3_000,
+            marker: sequence.is_multiple_of(5),
+            codec: Codec::Vp8,
+            level: None,
+            orientation: None,
+            captured_us: None,
+            descriptor: None,
+            payload: vec![sequence as u8; bytes].into(),
+        }),
     }
 }
 
 fn voice(sequence: u64, captured: Instant) -> Packet {
-    Packet {
-        codec: Codec::Opus,
-        types: VOICES,
-        level: Some(AudioLevel { below_full_scale: 30, voice: true }),
-        ..picture(sequence, 80, captured)
-    }
+    let level = Some(AudioLevel { below_full_scale: 30, voice: true });
+    let like = picture(sequence, 80, captured);
+    let media = MediaPacket { codec: Codec::Opus, level, ..(*like.media).clone() };
+    Packet { types: VOICES, media: Arc::new(media), ..like }
 }
 
 /// Everything that waits, as datagrams.

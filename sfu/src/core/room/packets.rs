@@ -1,6 +1,6 @@
 //! The packet path: from a publisher or a peer to every slot and peer that wants the packet.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use isthmus_protocol::{
     media::{Codec, MediaPacket},
@@ -47,7 +47,7 @@ pub struct Outgoing<'a> {
     /// RTP's marker bit: where the picture ends for this receiver.
     pub marker: bool,
     /// The rest of it.
-    pub packet: &'a MediaPacket,
+    pub packet: &'a Arc<MediaPacket>,
     /// When it was captured, on this node's clock.
     pub captured: Instant,
 }
@@ -80,7 +80,7 @@ impl Room {
     pub fn packet_from_client(
         &mut self,
         (client, mid, rid): (ClientKey, Mid, Option<Rid>),
-        packet: &MediaPacket,
+        packet: &Arc<MediaPacket>,
         now: Instant,
         mut deliver: impl FnMut(Delivery<'_>),
     ) -> Result<usize, Unwanted> {
@@ -97,7 +97,7 @@ impl Room {
         }
         let mut late = 0;
         if let Some(before) = state.restored(packet) {
-            late += self.forward(track, layer, &before, now, &mut deliver);
+            late += self.forward(track, layer, &Arc::new(before), now, &mut deliver);
         }
         late += self.forward(track, layer, packet, now, &mut deliver);
         Ok(late)
@@ -108,7 +108,7 @@ impl Room {
         &mut self,
         peer: &Peer,
         stream: StreamId,
-        packet: &MediaPacket,
+        packet: &Arc<MediaPacket>,
         now: Instant,
         deliver: impl FnMut(Delivery<'_>),
     ) -> Result<usize, Unwanted> {
@@ -121,7 +121,7 @@ impl Room {
         &mut self,
         track: TrackKey,
         layer_index: usize,
-        packet: &MediaPacket,
+        packet: &Arc<MediaPacket>,
         now: Instant,
         mut deliver: impl FnMut(Delivery<'_>),
     ) -> usize {

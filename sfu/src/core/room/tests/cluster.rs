@@ -32,7 +32,7 @@ pub(super) struct Received {
 impl Received {
     fn new(client: ClientKey, outgoing: &Outgoing<'_>) -> Self {
         let Outgoing { mid, numbers, marker, packet, .. } = outgoing;
-        Self { client, mid: *mid, numbers: *numbers, marker: *marker, packet: (*packet).clone() }
+        Self { client, mid: *mid, numbers: *numbers, marker: *marker, packet: (***packet).clone() }
     }
 }
 
@@ -313,7 +313,7 @@ impl Cluster {
         let mut on_their_way = VecDeque::new();
         let Shard { room, received, .. } = &mut self.nodes[at];
         let source = (ClientKey(client), mid, rid.map(Rid::from));
-        let _ = room.packet_from_client(source, packet, now, |delivery| match delivery {
+        let _ = room.packet_from_client(source, &Arc::new(packet.clone()), now, |delivery| match delivery {
             Delivery::Client { client, outgoing } => received.push(Received::new(client, &outgoing)),
             Delivery::Peer { peer, stream, packet } => {
                 on_their_way.push_back((at, peer.clone(), stream, packet.clone()));
@@ -332,7 +332,7 @@ impl Cluster {
             }
             let peer = self.nodes[from].seen_by(&self.nodes[to].node);
             let Shard { room, received, .. } = &mut self.nodes[to];
-            let _ = room.packet_from_peer(&peer, stream, &packet, now, |delivery| match delivery {
+            let _ = room.packet_from_peer(&peer, stream, &Arc::new(packet), now, |delivery| match delivery {
                 Delivery::Client { client, outgoing } => received.push(Received::new(client, &outgoing)),
                 Delivery::Peer { peer, stream, packet } => {
                     on_their_way.push_back((to, peer.clone(), stream, packet.clone()));
