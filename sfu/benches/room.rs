@@ -85,10 +85,10 @@ impl Crowd {
     /// How many get a packet of `client`.
     fn send(&mut self, client: usize, mid: Mid, packet: &MediaPacket) -> usize {
         self.sequence = self.sequence.wrapping_add(1);
-        let packet = MediaPacket { sequence: self.sequence, ..packet.clone() };
+        let packet = Arc::new(MediaPacket { sequence: self.sequence, ..packet.clone() });
         let mut delivered = 0;
         let from = (ClientKey(client), mid, None);
-        let sent = self.room.packet_from_client(from, &packet, self.now, |_| delivered += 1);
+        let sent = self.room.packets_from_client(from, [&packet], self.now, |_| delivered += 1);
         sent.map_or(0, |_| delivered)
     }
 

@@ -25,7 +25,8 @@ pub struct Metrics {
     pub leaves: IntCounterVec,
     /// `isthmus_join_seconds{phase="media"}`: from the session's opening to ICE and DTLS standing.
     pub join_seconds: HistogramVec,
-    /// `isthmus_forward_delay_seconds`: from reading a burst of datagrams to having sent what follows from it.
+    /// `isthmus_forward_delay_seconds`: of each datagram that forwards media, from reading the first of the packets that its round
+    /// forwards to having sent it: what a picture's first packets waited for the others is part of it.
     pub forward_delay_seconds: Histogram,
     /// `isthmus_shard_participants{shard}`.
     pub shard_participants: IntGaugeVec,

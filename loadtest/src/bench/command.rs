@@ -45,7 +45,7 @@ pub const HELP: &str = r"For each load, one after the other on the same machine:
 
   camera   one participant sends 30 pictures a second of 5 packets of 1200 B and 50 sounds of 120 B to N receivers
            and the same with the sizes of Chromium's pictures, to receivers that lose 2 % (--media, --loss)
-  rooms    16 rooms, in each of which one shows a camera as above to 20: about half a core of work for one shard, with which
+  rooms    20 rooms, in each of which one shows a camera as above to 20: about half a core of work for one shard, with which
            forwarding is to take no longer than its goals say
   hall     10 speak, 500 listen to three of them (Isthmus: the loudest three; Janus knows no loudest: the first three)
   crowd    100 and 1000 are in one room, 10 speak, everyone hears the loudest three; with a shard for each core
@@ -63,7 +63,8 @@ What the columns say:
   extra          packets that the server sent beside those: padding, probes, retransmissions (Isthmus tells what it sends)
   padding        of the bytes that it sent, the share that makes packets equally long or finds out what a path carries
   KiB each       resident memory added since the start, over participants
-  forwarding ms  from socket in to socket out, half of the packets / 99 in 100 (Isthmus's own histogram)
+  forwarding ms  from socket in to socket out, half of the packets / 99 in 100 (Isthmus's own histogram, from when the first packet
+                 was read that was forwarded with this one: waiting for the rest of a picture, 1 ms at most, is part of it)
   MOS            mean opinion score of voices by the E-model (ITU-T G.107), 19 in 20 are better; pictures/s: decodable ones, 19
                  slots in 20 have more; frozen ms: the longest that a picture stood still
   voice ms       from a speaker's socket to a hearer's, 99 in 100 packets of speech; picture ms: to a picture's last packet
@@ -75,7 +76,7 @@ what others used just before a load is told below it. Goals are printed below th
 Isthmus runs with one shard (ISTHMUS_SFU__SHARDS=1), but for a crowd; its other settings are taken from the environment, as always.
 
 Examples:
-  loadtest bench                                            everything, about 25 minutes
+  loadtest bench                                            everything, about 26 minutes
   loadtest bench --loads camera --receivers 60 --rounds 3   one load three times; figures are medians
   loadtest bench --loads camera --receivers 10,20,50,100,200,500 --carriers floor,isthmus --json curve.json
   loadtest bench --isthmus http://127.0.0.1:7100 --pid-file .isthmus/pids.json --metrics http://127.0.0.1:7103/metrics
@@ -92,7 +93,7 @@ pub struct BenchArguments {
     #[arg(long, value_delimiter = ',', default_value = "20,60,200", value_parser = clap::value_parser!(u32).range(1..=2000))]
     receivers: Vec<u32>,
     /// Rooms with a camera and 20 who watch it
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=200))]
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=200))]
     rooms: u32,
     /// Listeners in the hall
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=4000))]

@@ -96,7 +96,9 @@ impl Load {
         match self {
             Self::Camera { receivers } => Some((Streams::Camera, receivers as usize)),
             Self::Hall { listeners } => Some((Streams::Voices(HEARD), listeners as usize)),
-            Self::Rooms { .. } | Self::Crowd { .. } | Self::Idle { .. } | Self::Joins { .. } | Self::Lossy { .. } => None,
+            Self::Rooms { .. } | Self::Crowd { .. } | Self::Idle { .. } | Self::Joins { .. } | Self::Lossy { .. } => {
+                None
+            }
         }
     }
 

@@ -1,14 +1,12 @@
 //! What a shard counts: kept in plain numbers on the packet path, added to the metrics ten times a second.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use isthmus_protocol::signal::LeaveReason;
+use prometheus::local::LocalHistogram;
 use rustc_hash::FxHashMap;
 
-use crate::{
-    core::{egress::outlet::Extra, room::Unwanted},
-    metrics::Metrics,
-};
+use crate::{core::egress::outlet::Extra, metrics::Metrics};
 
 pub(super) struct Counters {
     metrics: Metrics,
@@ -20,6 +18,7 @@ pub(super) struct Counters {
     relayed_in: Flow,
     relayed_out: Flow,
     extra: Extra,
+    forward_delay: LocalHistogram,
     drops: FxHashMap<&'static str, u64>,
     size: (i64, i64),
 }
@@ -40,6 +39,7 @@ impl Flow {
 impl Counters {
     pub(super) fn new(metrics: Metrics, shard: u8) -> Self {
         Self {
+            forward_delay: metrics.forward_delay_seconds.local(),
             metrics,
             shard: shard.to_string(),
             received: Flow::default(),
@@ -84,15 +84,6 @@ impl Counters {
         self.metrics.shard_cpu_seconds.with_label_values(&[&self.shard]).inc_by(ran.as_secs_f64());
     }
 
-    /// What came of forwarding a packet: for how many slots it was too late, or why nobody gets it.
-    pub(super) fn forwarded(&mut self, outcome: Result<usize, Unwanted>) {
-        match outcome {
-            Ok(0) => {}
-            Ok(late) => self.dropped_many("before_switch", late as u64),
-            Err(unwanted) => self.dropped(unwanted.reason()),
-        }
-    }
-
     pub(super) fn dropped(&mut self, reason: &'static str) {
         *self.drops.entry(reason).or_default() += 1;
     }
@@ -115,9 +106,13 @@ impl Counters {
         self.metrics.leaves.with_label_values(&[leave_reason(reason)]).inc();
     }
 
-    /// From reading the first of some packets to having sent what became of them.
-    pub(super) fn round_took(&self, delay: Duration) {
-        self.metrics.forward_delay_seconds.observe(delay.as_secs_f64());
+    /// So many datagrams have gone out at `now`, of which the first came at `since`; nothing if they forward no media.
+    pub(super) fn forwarded(&mut self, datagrams: usize, since: Option<Instant>, now: Instant) {
+        let Some(since) = since else { return };
+        let delay_s = now.saturating_duration_since(since).as_secs_f64();
+        for _ in 0..datagrams {
+            self.forward_delay.observe(delay_s);
+        }
     }
 
     /// Participants and rooms of this shard; the gauges hold the sums of all shards.
@@ -150,6 +145,7 @@ impl Counters {
         for (purpose, bytes) in [("repair", repair), ("probe", probe), ("padding", padding)] {
             self.metrics.extra_bytes.with_label_values(&[purpose]).inc_by(bytes);
         }
+        self.forward_delay.flush();
         for (reason, count) in self.drops.drain() {
             packets.drops.with_label_values(&[reason]).inc_by(count);
         }

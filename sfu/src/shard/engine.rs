@@ -1,7 +1,7 @@
 //! A shard without its sockets: clients, rooms and links, driven by datagrams, commands and the time.
 //!
 //! One round: input comes in ([`Engine::datagram`], [`Engine::command`], [`Engine::wake`]), then [`Engine::settle`]
-//! polls every client that was touched and carries out what rooms want, then what stands in [`Engine::egress`] is sent.
+//! forwards what was published, polls every client that was touched and carries out what rooms want, then what stands in [`Engine::egress`] is sent.
 
 use std::{
     cmp::Reverse,
@@ -134,10 +134,20 @@ pub(super) struct Engine {
     pub tcp_changes: Vec<TcpChange>,
     touched: Touched,
     touched_rooms: FxHashSet<RoomId>,
+    /// What clients published in this round and is not forwarded yet.
+    published: Vec<Published>,
     /// When the first of the packets came that have not gone out.
     waiting_since: Option<Instant>,
     timers: BinaryHeap<Reverse<(Instant, ClientKey)>>,
     next_tick: Instant,
+}
+
+/// A packet that a client sent.
+#[derive(Debug)]
+struct Published {
+    /// Whose, on which m-line and which of its layers.
+    from: (ClientKey, Mid, Option<Rid>),
+    packet: Arc<MediaPacket>,
 }
 
 impl Engine {
@@ -159,6 +169,7 @@ impl Engine {
             tcp_changes: Vec::new(),
             touched: Touched::default(),
             touched_rooms: FxHashSet::default(),
+            published: Vec::new(),
             waiting_since: None,
             timers: BinaryHeap::new(),
             next_tick: now,
@@ -325,14 +336,15 @@ impl Engine {
         }
     }
 
-    /// When the first of those packets came that have gone out in this round. To be asked once, at its end.
-    pub(super) fn took_since(&mut self) -> Option<Instant> {
+    /// When the first of those packets came that go out in this round. To be asked once, before they do.
+    pub(super) fn waits_since(&mut self) -> Option<Instant> {
         if self.touched.still_gathering > 0 { None } else { self.waiting_since.take() }
     }
 
-    /// Polls every client that was touched and carries out what rooms want, until nothing is left to do.
+    /// Forwards what was published, polls every client that was touched and carries out what rooms want, until nothing is left to do.
     pub(super) fn settle(&mut self, now: Instant) {
         loop {
+            self.forward_published(now);
             while let Some(client) = self.touched.now.pop() {
                 self.drain(client, now);
             }
@@ -340,7 +352,7 @@ impl Engine {
             for room in &rooms {
                 self.settle_room(room, now);
             }
-            if self.touched.now.is_empty() && self.touched_rooms.is_empty() {
+            if self.touched.now.is_empty() && self.touched_rooms.is_empty() && self.published.is_empty() {
                 break;
             }
         }
@@ -400,7 +412,7 @@ impl Engine {
                         self.egress.push(&transmit);
                     }
                 }
-                Ok(Polled::Packet { mid, rid, packet }) => self.publish(key, (mid, rid), packet, now),
+                Ok(Polled::Packet { mid, rid, packet }) => self.publish((key, mid, rid), packet, now),
                 Ok(Polled::Connected) => {
                     self.counters.connected(now.saturating_duration_since(client.joined));
                     self.in_room_of(key, |room| room.connected(key, now));
@@ -437,29 +449,46 @@ impl Engine {
         }
     }
 
-    fn publish(&mut self, key: ClientKey, (mid, rid): (Mid, Option<Rid>), packet: MediaPacket, now: Instant) {
+    fn publish(&mut self, from: (ClientKey, Mid, Option<Rid>), packet: MediaPacket, now: Instant) {
         self.counters.received(packet.payload.len());
-        let packet = &Arc::new(packet);
         self.waiting_since.get_or_insert(now);
+        self.published.push(Published { from, packet: Arc::new(packet) });
+    }
+
+    /// Forwards what clients published in this round: what came in a row on one layer goes to each receiver in a row.
+    fn forward_published(&mut self, now: Instant) {
+        let mut published = std::mem::take(&mut self.published);
+        for row in published.chunk_by(|packet, next| packet.from == next.from) {
+            self.forward_row(row, now);
+        }
+        published.clear();
+        self.published = published;
+    }
+
+    fn forward_row(&mut self, row: &[Published], now: Instant) {
         let Self { clients, rooms, links, counters, touched, .. } = self;
-        let Some(id) = clients.get(key.0).map(|client| client.room.clone()) else { return };
+        let Some(from) = row.first().map(|first| first.from) else { return };
+        let Some(id) = clients.get(from.0.0).map(|client| client.room.clone()) else { return };
         let Some(room) = rooms.get_mut(&id) else { return };
-        let deliver = |delivery: Delivery<'_>| forward(clients, links, counters, touched, packet, delivery, now);
-        let outcome = room.packet_from_client((key, mid, rid), packet, now, deliver);
-        counters.forwarded(outcome);
+        let deliver = |delivery: Delivery<'_>| forward(clients, links, counters, touched, delivery, now);
+        match room.packets_from_client(from, row.iter().map(|published| &published.packet), now, deliver) {
+            Ok(late) => counters.dropped_many("before_switch", late as u64),
+            Err(unwanted) => counters.dropped_many(unwanted.reason(), row.len() as u64),
+        }
         self.after_forwarding(&id);
     }
 
     /// A packet that a peer relays, under a number that this shard chose.
     pub(super) fn relayed(&mut self, peer: &Peer, stream: u32, packet: MediaPacket, now: Instant) {
         let Some(id) = self.streams.room(stream).cloned() else { return self.counters.dropped("unknown_stream") };
-        let packet = &Arc::new(packet);
         self.waiting_since.get_or_insert(now);
         let Self { clients, rooms, links, counters, touched, .. } = self;
         let Some(room) = rooms.get_mut(&id) else { return };
-        let deliver = |delivery: Delivery<'_>| forward(clients, links, counters, touched, packet, delivery, now);
-        let outcome = room.packet_from_peer(peer, stream, packet, now, deliver);
-        counters.forwarded(outcome);
+        let deliver = |delivery: Delivery<'_>| forward(clients, links, counters, touched, delivery, now);
+        match room.packet_from_peer(peer, stream, &Arc::new(packet), now, deliver) {
+            Ok(late) => counters.dropped_many("before_switch", late as u64),
+            Err(unwanted) => counters.dropped(unwanted.reason()),
+        }
         self.after_forwarding(&id);
     }
 
@@ -633,7 +662,6 @@ fn forward(
     links: &FxHashMap<Peer, Neighbour>,
     counters: &mut Counters,
     touched: &mut Touched,
-    packet: &MediaPacket,
     delivery: Delivery<'_>,
     now: Instant,
 ) {
@@ -641,8 +669,8 @@ fn forward(
         Delivery::Client { client, outgoing } => {
             let Some(state) = clients.get_mut(client.0) else { return };
             if state.send(&outgoing, now) {
-                counters.sent(packet.payload.len());
-                touched.add(client, state, Due::for_sending(packet));
+                counters.sent(outgoing.packet.payload.len());
+                touched.add(client, state, Due::for_sending(outgoing.packet));
             } else {
                 counters.dropped("not_sendable");
             }

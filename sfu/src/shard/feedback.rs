@@ -175,7 +175,7 @@ mod tests {
             &[0x80, 96, 0],
             &[0x90, 111],
             &[0x80, 191],
-            &[0x80, 96 | 0x80, 1],
+            &[0x80, 0xe0, 1],
             &[0, 1, 0, 0],
             &[22, 254],
             &[0x40, 200],
@@ -230,7 +230,11 @@ mod tests {
                 feedback.was_read(true, poll.registry(), now)?;
             }
             feedback.was_read(false, poll.registry(), now + READ_WITHIN / 2)?;
-            assert_eq!(feedback.wake_at(), Some(now + READ_WITHIN), "a round in which nothing was found puts nothing off");
+            assert_eq!(
+                feedback.wake_at(),
+                Some(now + READ_WITHIN),
+                "a round in which nothing was found puts nothing off"
+            );
             now += READ_WITHIN;
             feedback.was_read(false, poll.registry(), now)?;
             assert!(feedback.wake_at().is_none() && !feedback.is_due(false), "nobody says anything any more");

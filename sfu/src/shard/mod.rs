@@ -76,6 +76,8 @@ const FEEDBACK: Token = Token(3);
 const FIRST_CONNECTION: usize = 16;
 /// Reads per round before the round is settled, so that a flood does not keep what was read from going out.
 const MAX_READS: usize = 4;
+/// After so many datagrams the time is read, to know how long they took: the first of them took up to 0.1 ms less.
+const TIMED_TOGETHER: usize = 16;
 /// How often TCP connections that never spoke STUN are looked for.
 const TCP_SWEEP: Duration = Duration::from_secs(1);
 
@@ -208,7 +210,9 @@ impl Runtime {
     fn register(&mut self) -> io::Result<()> {
         self.poll.registry().register(&mut self.udp.socket, UDP, Interest::READABLE)?;
         self.feedback = Feedback::beside(&self.udp.socket, self.poll.registry(), FEEDBACK)
-            .inspect_err(|error| tracing::warn!(%error, "the kernel cannot keep RTCP apart: more wakes for as many packets"))
+            .inspect_err(
+                |error| tracing::warn!(%error, "the kernel cannot keep RTCP apart: more wakes for as many packets"),
+            )
             .ok();
         if let Some(tcp) = &mut self.tcp {
             tcp.register(self.poll.registry(), LISTENER)?;
@@ -235,9 +239,6 @@ impl Runtime {
             self.engine.wake(now);
             self.engine.settle(now);
             self.send();
-            if let Some(since) = self.engine.took_since() {
-                self.engine.counters.round_took(clock().saturating_duration_since(since));
-            }
             if let Some(work) = self.load.measure(now) {
                 self.engine.worked(work);
                 let feedback = self.feedback.as_mut().map_or(0, |feedback| feedback.udp.take_dropped());
@@ -294,12 +295,18 @@ impl Runtime {
 
     fn send(&mut self) {
         let Self { engine, udp, tcp, .. } = self;
+        let since = engine.waits_since();
+        let mut untimed = 0;
         let Egress { bytes, datagrams } = &mut engine.egress;
         let (mut unsent, mut backlogged, mut unconnected) = (0, 0, 0);
         let mut rest = bytes.as_slice();
         for run in runs(datagrams, udp.max_segments()) {
             let Some((contents, behind)) = rest.split_at_checked(run.bytes) else { break };
             rest = behind;
+            if untimed >= TIMED_TOGETHER {
+                engine.counters.forwarded(std::mem::take(&mut untimed), since, clock());
+            }
+            untimed += run.datagrams;
             if run.first.protocol == Protocol::Udp {
                 let is_sent = udp.send(run.first.destination, contents, run.first.length);
                 unsent += if is_sent { 0 } else { run.datagrams as u64 };
@@ -311,6 +318,7 @@ impl Runtime {
                 Sent::NoConnection => unconnected += 1,
             }
         }
+        engine.counters.forwarded(untimed, since, clock());
         bytes.clear();
         datagrams.clear();
         for (reason, count) in [("socket_full", unsent), ("tcp_backlog", backlogged), ("tcp_closed", unconnected)] {

@@ -100,28 +100,14 @@ impl Kept {
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "the origin of the tests' virtual clock")]
 mod tests {
-    use isthmus_protocol::media::Codec;
-
-    use super::{super::outlet::PayloadTypes, *};
-    use crate::core::rewrite::Numbers;
+    use super::{super::tests::picture, *};
 
     const MS: Duration = Duration::from_millis(1);
     const LOSSY: Path = Path { is_lossy: true, least_rtt: Some(Duration::from_millis(100)) };
 
     fn sent(sequence: u16, at: Instant) -> Repairs {
-        let packet = Packet {
-            numbers: Numbers { sequence: sequence.into(), timestamp: 0, picture: None, frame: None },
-            captured: at,
-            codec: Codec::Vp8,
-            types: PayloadTypes { media: 96, repair: Some(97) },
-            marker: false,
-            level: None,
-            orientation: None,
-            descriptor: None,
-            payload: vec![0; 100].into(),
-        };
         let mut repairs = Repairs::default();
-        repairs.keep(sequence, packet, at);
+        repairs.keep(sequence, picture(sequence.into(), 100, at), at);
         repairs
     }
 

@@ -139,7 +139,7 @@ mod tests {
     use isthmus_protocol::media::MediaPacket;
 
     use super::{
-        super::{numbers::Streams, outlet::PayloadTypes},
+        super::{numbers::Streams, tests::picture},
         *,
     };
     use crate::core::rewrite::Numbers;
@@ -147,23 +147,10 @@ mod tests {
     #[test]
     fn a_descriptor_goes_to_whoever_negotiated_it_with_the_number_that_the_frame_has_there() {
         let descriptor: Vec<u8> = (0..20).collect();
-        let packet = Packet {
-            numbers: Numbers { sequence: 7, timestamp: 0, picture: None, frame: Some(0xabcd) },
-            captured: Instant::now(),
-            types: PayloadTypes { media: 98, repair: None },
-            marker: false,
-            media: Arc::new(MediaPacket {
-                sequence: 7,
-                timestamp: 0,
-                marker: false,
-                codec: Codec::Vp9,
-                level: None,
-                orientation: None,
-                captured_us: None,
-                descriptor: Some(descriptor.clone().into()),
-                payload: [][..].into(),
-            }),
-        };
+        let like = picture(7, 0, Instant::now());
+        let media = MediaPacket { descriptor: Some(descriptor.clone().into()), ..(*like.media).clone() };
+        let numbers = Numbers { frame: Some(0xabcd), ..like.numbers };
+        let packet = Packet { numbers, media: Arc::new(media), ..like };
         let header = |descriptor| {
             let mut streams = Streams::default();
             let mut numbers = streams.begin(1).expect("new");

@@ -304,7 +304,7 @@ fn outlet_with(pair: &Pair, transport: Option<str0m::rtp::Extension>) -> Outlet 
     outlet
 }
 
-fn picture(sequence: u64, bytes: usize, captured: Instant) -> Packet {
+pub(super) fn picture(sequence: u64, bytes: usize, captured: Instant) -> Packet {
     Packet {
         numbers: Numbers { sequence, timestamp: sequence as u32 * 3_000, picture: None, frame: None },
         captured,

@@ -1,7 +1,7 @@
 //! A room on one shard: its participants here and elsewhere, their tracks, and who gets which packet.
 //!
 //! Calls change the room and leave [`Effect`]s, to be taken with [`Room::take_effects`] after each call; only
-//! [`Room::packet`](Room) hands packets out directly, because it is the packet path.
+//! [`Room::packets_from_client`] and [`Room::packet_from_peer`] hand packets out directly, because they are the packet path.
 //!
 //! | file              | part                                                     |
 //! |-------------------|----------------------------------------------------------|
@@ -51,6 +51,7 @@ use super::{
     capture_clock::CaptureClock,
     speakers::{Loudest, Voices},
 };
+use packets::Noted;
 use peers::Audiences;
 use publications::Publication;
 use receivers::{Lineup, Receiver};
@@ -260,6 +261,8 @@ pub struct Room {
     hurried: Vec<ClientKey>,
     last_tick: Option<Instant>,
     effects: Vec<Effect>,
+    /// Packets on their way through; empty between calls.
+    noted: Vec<Noted>,
 }
 
 impl Room {
@@ -286,6 +289,7 @@ impl Room {
             hurried: Vec::new(),
             last_tick: None,
             effects: Vec::new(),
+            noted: Vec::new(),
         }
     }
 

@@ -14,7 +14,11 @@ use super::{
     publications::{LayerState, Origin, Publication, Subscriber},
     slots::Slot,
 };
-use crate::core::{keyframes, rewrite::Numbers, svc::ladder::Rung};
+use crate::core::{
+    keyframes,
+    rewrite::Numbers,
+    svc::{descriptor::Frame, ladder::Rung},
+};
 
 /// A packet that is to go out.
 #[derive(Debug)]
@@ -74,13 +78,25 @@ impl Unwanted {
     }
 }
 
+/// A packet that its publication has taken note of, for those who receive it.
+#[derive(Debug)]
+pub(super) struct Noted {
+    packet: Arc<MediaPacket>,
+    captured: Instant,
+    /// If the stream says what depends on what.
+    frame: Option<Frame>,
+    /// A slot may change to its layer with it.
+    opens: bool,
+}
+
 impl Room {
-    /// A packet that a client here published. `deliver` is called for everyone it goes to. The number of slots for which it
-    /// came too late: they have gone on to another source since.
-    pub fn packet_from_client(
+    /// Packets that a client here published one after the other on one layer. `deliver` is called for everyone they go to: for one
+    /// receiver after the other with all of them, since what is known of a receiver is far away in memory. The number of times that
+    /// one came too late for a slot, which has gone on to another source since.
+    pub fn packets_from_client<'a>(
         &mut self,
         (client, mid, rid): (ClientKey, Mid, Option<Rid>),
-        packet: &Arc<MediaPacket>,
+        packets: impl IntoIterator<Item = &'a Arc<MediaPacket>>,
         now: Instant,
         mut deliver: impl FnMut(Delivery<'_>),
     ) -> Result<usize, Unwanted> {
@@ -90,45 +106,51 @@ impl Room {
         if publication.muted {
             return Err(Unwanted::Muted);
         }
-        let state = &publication.layers[layer];
-        // It was restored from the one after it, and comes by itself now.
-        if packet.codec == Codec::Red && state.arrivals.has(packet.sequence) {
-            return Ok(0);
-        }
         let mut late = 0;
-        if let Some(before) = state.restored(packet) {
-            late += self.forward(track, layer, &Arc::new(before), now, &mut deliver);
+        for packet in packets {
+            let state = &self.publications[track.0].layers[layer];
+            // It was restored from the one after it, and comes by itself now.
+            if packet.codec == Codec::Red && state.arrivals.has(packet.sequence) {
+                continue;
+            }
+            if let Some(before) = state.restored(packet) {
+                late += self.note(track, layer, &Arc::new(before), now, &mut deliver);
+            }
+            late += self.note(track, layer, packet, now, &mut deliver);
         }
-        late += self.forward(track, layer, packet, now, &mut deliver);
-        Ok(late)
+        Ok(late + self.fan_out(track, layer, &mut deliver))
     }
 
-    /// A packet that a peer relays.
+    /// A packet that a peer relays, otherwise as [`packets_from_client`](Self::packets_from_client).
     pub fn packet_from_peer(
         &mut self,
         peer: &Peer,
         stream: StreamId,
         packet: &Arc<MediaPacket>,
         now: Instant,
-        deliver: impl FnMut(Delivery<'_>),
+        mut deliver: impl FnMut(Delivery<'_>),
     ) -> Result<usize, Unwanted> {
         let incoming = self.incoming.get(&stream).filter(|i| i.peer == *peer).ok_or(Unwanted::UnknownStream)?;
         let (track, layer) = (incoming.track, incoming.layer);
-        Ok(self.forward(track, layer, packet, now, deliver))
+        let late = self.note(track, layer, packet, now, &mut deliver);
+        Ok(late + self.fan_out(track, layer, &mut deliver))
     }
 
-    fn forward(
+    /// What a packet means for its track; it goes to peers at once and to clients with [`fan_out`](Self::fan_out). Those noted before
+    /// it go out first if what they are part of may change with it; for how many slots they came too late.
+    fn note(
         &mut self,
         track: TrackKey,
         layer_index: usize,
         packet: &Arc<MediaPacket>,
         now: Instant,
-        mut deliver: impl FnMut(Delivery<'_>),
+        deliver: &mut impl FnMut(Delivery<'_>),
     ) -> usize {
-        let Self { publications, receivers, members, voices, speakers, audiences, last_tick, .. } = self;
+        let late = if packet.descriptor.is_some() { self.fan_out(track, layer_index, deliver) } else { 0 };
+        let Self { publications, members, voices, speakers, audiences, last_tick, noted, .. } = self;
         let publication = &mut publications[track.0];
         let kind = publication.kind();
-        let Some(member) = members.get_mut(&publication.participant) else { return 0 };
+        let Some(member) = members.get_mut(&publication.participant) else { return late };
         let captured = member.clock.map(packet.captured_us, now);
         // Slots that cannot have its codec are told at the next tick; only the first packet cannot wait for that.
         publication.codec = Some(packet.codec);
@@ -157,15 +179,23 @@ impl Room {
             audiences.admit(track, publication.origin.peer());
         }
         let LayerState { peers, ladder, .. } = layer;
-        let frame = frame.zip(ladder.as_deref());
         for demand in peers {
             let is_heard = kind == Kind::Video || audiences.hears(&demand.peer, track);
-            if let Some(packet) = demand.passes(packet, is_heard, frame) {
+            if let Some(packet) = demand.passes(packet, is_heard, frame.zip(ladder.as_deref())) {
                 deliver(Delivery::Peer { peer: &demand.peer, stream: demand.stream, packet: &packet });
             }
         }
         // A slot may switch where a picture begins, unless what belongs to it has gone by already.
         let opens = kind == Kind::Audio || (starts_keyframe && is_newest);
+        noted.push(Noted { packet: packet.clone(), captured, frame, opens });
+        late
+    }
+
+    /// Hands what was noted of a layer to those who receive it. For how many slots a packet came too late.
+    fn fan_out(&mut self, track: TrackKey, layer: usize, deliver: &mut impl FnMut(Delivery<'_>)) -> usize {
+        let Self { publications, receivers, noted, last_tick, .. } = self;
+        let publication = &publications[track.0];
+        let ladder = publication.layers[layer].ladder.as_deref();
         let mut late = 0;
         for subscriber in &publication.subscribers {
             let Some(receiver) = receivers.get_mut(&subscriber.client).filter(|receiver| receiver.is_connected())
@@ -173,23 +203,27 @@ impl Room {
                 continue;
             };
             let Some(slot) = receiver.slots_mut(subscriber.kind).get_mut(subscriber.slot) else { continue };
-            let switched = slot.current != Some(layer_index);
-            let mid = slot.mid;
-            if !takes(slot, layer_index, opens, packet) {
-                continue;
+            let mut has_changed = false;
+            for Noted { packet, captured, frame, opens } in &*noted {
+                let switched = slot.current != Some(layer);
+                if !takes(slot, layer, *opens, packet) {
+                    continue;
+                }
+                let Some(marker) = slot.selects(packet, layer, frame.zip(ladder)) else { continue };
+                let Some(numbers) = slot.rewriter.rewrite(packet, *captured) else {
+                    late += 1;
+                    continue;
+                };
+                has_changed |= switched && subscriber.kind == Kind::Video;
+                let outgoing = Outgoing { mid: slot.mid, numbers, marker, packet, captured: *captured };
+                deliver(Delivery::Client { client: subscriber.client, outgoing });
             }
-            let Some(marker) = slot.selects(packet, layer_index, frame) else { continue };
-            let Some(numbers) = slot.rewriter.rewrite(packet, captured) else {
-                late += 1;
-                continue;
-            };
-            if switched && kind == Kind::Video {
+            if has_changed {
                 receiver.changed = true;
                 *last_tick = None;
             }
-            let outgoing = Outgoing { mid, numbers, marker, packet, captured };
-            deliver(Delivery::Client { client: subscriber.client, outgoing });
         }
+        noted.clear();
         late
     }
 

@@ -309,11 +309,23 @@ impl Cluster {
 
     /// A packet of a client goes to everyone it goes to, over peers too.
     pub(super) fn send(&mut self, at: usize, client: usize, mid: Mid, rid: Option<&str>, packet: &MediaPacket) {
+        self.send_row(at, client, mid, rid, &[Arc::new(packet.clone())]);
+    }
+
+    /// Packets that came in a row.
+    pub(super) fn send_row(
+        &mut self,
+        at: usize,
+        client: usize,
+        mid: Mid,
+        rid: Option<&str>,
+        packets: &[Arc<MediaPacket>],
+    ) {
         let now = self.now;
         let mut on_their_way = VecDeque::new();
         let Shard { room, received, .. } = &mut self.nodes[at];
         let source = (ClientKey(client), mid, rid.map(Rid::from));
-        let _ = room.packet_from_client(source, &Arc::new(packet.clone()), now, |delivery| match delivery {
+        let _ = room.packets_from_client(source, packets, now, |delivery| match delivery {
             Delivery::Client { client, outgoing } => received.push(Received::new(client, &outgoing)),
             Delivery::Peer { peer, stream, packet } => {
                 on_their_way.push_back((at, peer.clone(), stream, packet.clone()));

@@ -6,7 +6,7 @@ mod moves;
 mod scalable;
 mod shards;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use isthmus_protocol::{
     media::{AudioLevel, MediaPacket},
@@ -161,6 +161,12 @@ fn which_voices_take_turns_is_told_twice_a_second_and_in_the_end_as_it_is() {
 
 #[test]
 fn what_a_voice_lost_on_its_way_here_is_heard_all_the_same_and_once() {
+    // Each packet by itself, or all in a row.
+    what_a_voice_lost_is_heard(1);
+    what_a_voice_lost_is_heard(7);
+}
+
+fn what_a_voice_lost_is_heard(in_a_row: usize) {
     let mut cluster = Cluster::new(&["panama", "zurich"]);
     cluster.join(0, 1, "ana");
     cluster.publish(0, 1, &RIDS);
@@ -173,8 +179,9 @@ fn what_a_voice_lost_on_its_way_here_is_heard_all_the_same_and_once() {
         node.received.clear();
     }
     // 99 is lost, 102 too, 104 and 105, and 107 is overtaken by 108.
-    for sequence in [100, 101, 103, 106, 108, 107, 109] {
-        cluster.send(0, 1, VOICE, None, &redundant_voice(sequence));
+    let packets = [100, 101, 103, 106, 108, 107, 109].map(|sequence| Arc::new(redundant_voice(sequence)));
+    for row in packets.chunks(in_a_row) {
+        cluster.send_row(0, 1, VOICE, None, row);
     }
     for (at, client) in [(0, 2), (1, 7)] {
         let heard: Vec<u64> =
@@ -207,6 +214,25 @@ fn a_voice_is_heard_at_once_after_a_long_mute_here_and_elsewhere() {
         for (at, client) in [(0, 2), (1, 7)] {
             assert!(cluster.got(at, client, "Audio0") >= 48, "{} after {missed}", cluster.got(at, client, "Audio0"));
         }
+    }
+}
+
+#[test]
+fn packets_in_a_row_go_to_one_receiver_after_the_other_from_where_a_picture_begins() {
+    let mut cluster = Cluster::ana_and_ben(&["q"]);
+    cluster.join(0, 3, "cleo");
+    cluster.offer_slots(0, 3, 1);
+    cluster.settle();
+    let row = [(0, false), (1, true), (2, false), (3, false)];
+    let row = row.map(|(sequence, key)| Arc::new(picture(sequence, 180, key)));
+    cluster.send_row(0, 1, PICTURE, Some("q"), &row);
+    let received = &cluster.nodes[0].received;
+    let clients: Vec<usize> = received.iter().map(|received| received.client.0).collect();
+    assert!([[2, 2, 2, 3, 3, 3], [3, 3, 3, 2, 2, 2]].contains(&clients[..].try_into().expect("three each")));
+    for client in [2, 3] {
+        let sequences: Vec<u16> =
+            cluster.received(0, client, "Video0").map(|received| received.packet.sequence).collect();
+        assert_eq!(sequences, [1, 2, 3], "the first belongs to a picture that cannot be decoded");
     }
 }
 
