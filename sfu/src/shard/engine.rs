@@ -1,7 +1,8 @@
 //! A shard without its sockets: clients, rooms and links, driven by datagrams, commands and the time.
 //!
 //! One round: input comes in ([`Engine::datagram`], [`Engine::command`], [`Engine::wake`]), then [`Engine::settle`]
-//! forwards what was published, polls every client that was touched and carries out what rooms want, then what stands in [`Engine::egress`] is sent.
+//! forwards what was published, polls every client that was touched and carries out what rooms want, and what stands in
+//! [`Engine::egress`] is sent, piece by piece where it is much.
 
 use std::{
     cmp::Reverse,
@@ -57,6 +58,10 @@ const MEDIA_ONLY_LOST: Duration = Duration::from_secs(15);
 
 /// How long packets of a picture wait for the rest of it, so that the kernel takes them in one call (UDP GSO).
 const GATHER: Duration = Duration::from_millis(1);
+
+/// From so many bytes on what is written is sent before more is: they are still near in memory then, and what came first does not
+/// wait for what is written to others.
+const SENT_TOGETHER_BYTES: usize = 64 * 1024;
 
 /// How often a session that ends is polled at most.
 const MAX_LAST_WORDS: usize = 64;
@@ -336,25 +341,36 @@ impl Engine {
         }
     }
 
-    /// When the first of those packets came that go out in this round. To be asked once, before they do.
-    pub(super) fn waits_since(&mut self) -> Option<Instant> {
-        if self.touched.still_gathering > 0 { None } else { self.waiting_since.take() }
+    /// When the first of those packets came that go out in this round.
+    pub(super) fn waits_since(&self) -> Option<Instant> {
+        self.waiting_since.filter(|_| self.touched.still_gathering == 0)
     }
 
-    /// Forwards what was published, polls every client that was touched and carries out what rooms want, until nothing is left to do.
-    pub(super) fn settle(&mut self, now: Instant) {
+    /// Forwards what was published, polls every client that was touched and carries out what rooms want, until nothing is left to
+    /// do or much is written. Whether it is to be called again when that is sent.
+    pub(super) fn settle(&mut self, now: Instant) -> bool {
         loop {
             self.forward_published(now);
             while let Some(client) = self.touched.now.pop() {
                 self.drain(client, now);
+                if self.egress.bytes.len() >= SENT_TOGETHER_BYTES {
+                    return true;
+                }
             }
             let rooms: Vec<RoomId> = self.touched_rooms.drain().collect();
             for room in &rooms {
                 self.settle_room(room, now);
             }
             if self.touched.now.is_empty() && self.touched_rooms.is_empty() && self.published.is_empty() {
-                break;
+                return false;
             }
+        }
+    }
+
+    /// All of a round is sent.
+    pub(super) fn round_ends(&mut self) {
+        if self.touched.still_gathering == 0 {
+            self.waiting_since = None;
         }
     }
 

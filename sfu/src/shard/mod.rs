@@ -237,8 +237,11 @@ impl Runtime {
             self.read_tcp(&events, now);
             let goes_on = self.letters.take(|command| self.engine.command(command, now));
             self.engine.wake(now);
-            self.engine.settle(now);
+            while self.engine.settle(now) {
+                self.send();
+            }
             self.send();
+            self.engine.round_ends();
             if let Some(work) = self.load.measure(now) {
                 self.engine.worked(work);
                 let feedback = self.feedback.as_mut().map_or(0, |feedback| feedback.udp.take_dropped());

@@ -81,7 +81,7 @@ impl Pair {
             for (engine, letters) in self.engines.iter_mut().zip(&mut self.letters) {
                 assert!(letters.take(|command| engine.command(command, self.now)), "the shard goes on");
                 engine.wake(self.now);
-                engine.settle(self.now);
+                while engine.settle(self.now) {}
                 engine.egress = super::super::engine::Egress::default();
             }
         }
