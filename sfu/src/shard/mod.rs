@@ -3,6 +3,7 @@
 //! | file             | part                                                            |
 //! |------------------|-----------------------------------------------------------------|
 //! | `engine.rs`      | clients, rooms and links, driven by datagrams, commands and time |
+//! | `forwarding.rs`  | the packet path: from what was sent to those who get it           |
 //! | `sessions.rs`    | what doors and peers ask                                        |
 //! | `negotiation.rs` | offers and answers                                              |
 //! | `client.rs`      | one peer connection                                             |
@@ -19,6 +20,7 @@ mod counters;
 mod descriptor;
 mod engine;
 mod feedback;
+mod forwarding;
 mod inbox;
 mod load;
 mod negotiation;
