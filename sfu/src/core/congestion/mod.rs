@@ -11,18 +11,18 @@
 //!   ten carries pictures all the same.
 //! - What a probe does to delay and loss is kept apart from what the media do to them.
 //!
-//! | module     | job                                                                               |
-//! |------------|-----------------------------------------------------------------------------------|
-//! | `history`  | what was sent, numbered, until feedback says what became of it                    |
-//! | `feedback` | the wire format of feedback, and the receiver's clock                             |
-//! | `arrival`  | groups of packets sent together, and how much later one comes than the one before |
-//! | `trend`    | whether delay grows                                                               |
-//! | `queue`    | how long packets wait                                                             |
-//! | `acked`    | how much arrives                                                                  |
-//! | `rate`     | the delay-based rate: additive increase, multiplicative decrease                  |
-//! | `loss`     | the loss-based bound                                                              |
-//! | `probe`    | padding that finds out what a path carries beyond what is sent                    |
-//! | `pacer`    | when a packet may go                                                              |
+//! | module       | job                                                                               |
+//! |--------------|-----------------------------------------------------------------------------------|
+//! | `history`    | what was sent, numbered, until feedback says what became of it                    |
+//! | `feedback`   | the wire format of feedback, and the receiver's clock                             |
+//! | `arrival`    | groups of packets sent together, and how much later one comes than the one before |
+//! | `trend`      | whether delay grows                                                               |
+//! | `queue`      | how long packets wait                                                             |
+//! | `throughput` | how much is sent, how much arrives                                                |
+//! | `rate`       | the delay-based rate: additive increase, multiplicative decrease                  |
+//! | `loss`       | the loss-based bound                                                              |
+//! | `probe`      | padding that finds out what a path carries beyond what is sent                    |
+//! | `pacer`      | when a packet may go                                                              |
 //!
 //! How it is driven: [`Controller::next`] says what may go, [`Controller::sent`] numbers what went,
 //! [`Controller::feedback`] takes what the receiver says, after which `next` is asked again; [`Controller::needs`] says
@@ -35,7 +35,6 @@
 //! Cost: constant per packet sent, amortised constant per packet reported; no allocation once the history has reached
 //! its size. Memory: 2 KiB, and 24 to 48 bytes for each packet of the last three seconds, at most 96 KiB.
 
-mod acked;
 mod arrival;
 pub mod feedback;
 mod history;
@@ -48,12 +47,12 @@ mod rate;
 mod scenarios;
 #[cfg(test)]
 mod simulation;
+mod throughput;
 mod trend;
 
 use std::time::{Duration, Instant};
 
 use self::{
-    acked::Acked,
     arrival::{Arrival, Groups},
     feedback::{Feedback, ReceiverClock},
     history::{History, Sent},
@@ -62,6 +61,7 @@ use self::{
     probe::{Part, Prober, View},
     queue::Queue,
     rate::Rate,
+    throughput::Throughput,
     trend::{Trend, Usage},
 };
 
@@ -74,9 +74,11 @@ const LEAST_WAIT_MS: f64 = 10.0;
 const LONG_WAIT_MS: f64 = 40.0;
 /// What it takes beyond a round trip to see the effect of a change (draft-ietf-rmcat-gcc-02 section 5.5).
 const RESPONSE_US: i64 = 100_000;
-/// A flow that sends less than this share of its rate does not hold up a queue by it, nor does one that has sent no
-/// picture for so long: a voice is sent in any case, and what it meets with says nothing of what pictures would.
+/// A queue is this flow's own if what arrives is at least this share of its rate, or if it sends this multiple of what arrives. It is
+/// not if no picture has been sent for so long: a voice is sent in any case, and what it meets with says nothing of what pictures
+/// would.
 const USED: f64 = 0.5;
+const OUTSENT: f64 = 1.5;
 const NO_PICTURE_US: i64 = 1_000_000;
 /// How far the delay-based rate may be above a bound that loss has proven.
 const BEYOND_BOUND: f64 = 1.2;
@@ -150,7 +152,9 @@ pub struct Controller {
     groups: Groups,
     trend: Trend,
     queue: Queue,
-    acked: Acked,
+    /// What is sent, and what the receiver says has arrived.
+    sent: Throughput,
+    acked: Throughput,
     rate: Rate,
     loss: Loss,
     prober: Prober,
@@ -179,7 +183,8 @@ impl Controller {
             groups: Groups::default(),
             trend: Trend::default(),
             queue: Queue::default(),
-            acked: Acked::default(),
+            sent: Throughput::default(),
+            acked: Throughput::default(),
             rate: Rate::new(limits.initial_kbps.into(), limits.floor_kbps.into()),
             loss: Loss::default(),
             prober: Prober::new(0),
@@ -251,6 +256,7 @@ impl Controller {
         let bytes = u16::try_from(bytes).unwrap_or(u16::MAX);
         self.unanswered_us.get_or_insert(now_us);
         self.pacer.sent(bytes.into(), now_us);
+        self.sent.add(bytes, now_us);
         let part = self.prober.sent(bytes.into(), now_us);
         self.history.sent(Sent { at_us: now_us, bytes, part, label })
     }
@@ -404,17 +410,24 @@ impl Controller {
             self.queue.cut(now_us);
         }
         let has_pictures = self.picture_us.is_some_and(|at_us| now_us - at_us < NO_PICTURE_US);
-        let is_used = has_pictures && (grows || lately > self.rate.kbps() * USED);
+        let sent = self.sent.recent_kbps().unwrap_or(0.0) * (1.0 - self.loss.inherent());
+        let is_own = has_pictures && (grows || lately > self.rate.kbps() * USED || sent > lately * OUTSENT);
         let carried = if grows { lately } else { lately.min(arriving) };
-        if is_sure && is_used && self.rate.overused(carried, wait_ms, response_us, now_us) {
+        if is_sure && is_own && self.rate.overused(carried, wait_ms, response_us, now_us) {
             self.prober.fell(self.estimate(), now_us);
+            if stands {
+                // Sent nothing but voices for as long as packets wait, the path has no queue any more, or half of one.
+                self.pacer.hold(now_us + (wait_ms * 1_000.0) as i64);
+            }
         }
     }
 
     /// The pacer follows the estimate.
     fn follow(&mut self, now_us: i64) {
         let estimate = self.estimate();
-        let breadth = if self.prober.is_satisfied(estimate) {
+        let breadth = if self.rate.is_draining() {
+            Breadth::Full
+        } else if self.prober.is_satisfied(estimate) {
             Breadth::Ample
         } else if self.rate.knows_capacity() || self.loss.bound_kbps().is_some() {
             Breadth::Narrow

@@ -62,6 +62,11 @@ impl Rate {
         self.capacity_kbps.is_some()
     }
 
+    /// Whether a queue stands that the rate makes room for.
+    pub(super) fn is_draining(&self) -> bool {
+        self.is_draining
+    }
+
     /// The queue is gone: the rate need no longer make room for it.
     pub(super) fn drained(&mut self) {
         if std::mem::take(&mut self.is_draining) {

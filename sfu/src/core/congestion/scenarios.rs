@@ -165,6 +165,31 @@ fn a_path_that_narrows_is_followed_and_found_again() {
     }
 }
 
+/// The path narrows while far less is sent than it is known to carry: the best layer does not fit into 1.7 Mbit/s.
+fn narrowed_below_the_estimate(seed: u64, queue_ms: f64) -> Run {
+    let mut world = World::new(Path::of(1_700.0).queue_ms(queue_ms), seed);
+    let flow = world.media(App::Layers(1));
+    world.run_until(20.0);
+    world.path.kbps = 200.0;
+    world.run_until(30.0);
+    let name = format!("500 k sent, 1.7 M -> 200 k, queue {queue_ms} ms");
+    let converged_s = world.log(flow).seconds_until(20.0, |estimate| estimate <= 220.0);
+    Run { name, world, flows: vec![flow], over: (20.0, 22.0), ideal_kbps: VOICE_KBPS, converged_s }
+}
+
+/// What arrives of a flow that the path does not carry is little; by that alone it would be taken not to be at fault.
+#[test]
+fn a_queue_is_known_to_be_its_own_by_what_is_sent() {
+    for (seed, queue_ms) in each([100.0, 300.0]) {
+        let run = narrowed_below_the_estimate(seed, queue_ms);
+        let log = run.log();
+        assert!(run.converged_s <= 0.5, "{}", run.row());
+        let heard = log.voices(20.5, 21.5);
+        assert!(heard >= 50, "{heard} voices after a pause of {} ms: {}", log.longest_gap_ms(20.0, 22.0), run.row());
+        assert!(log.waits_ms(21.5, 25.0).1 <= 80.0, "the queue is drained, and stays so: {}", run.row());
+    }
+}
+
 fn random_loss(seed: u64, percent: u32, app: App) -> Run {
     let path = Path { one_way_ms: 50, loss: f64::from(percent) / 100.0, ..Path::of(10_000.0) };
     let mut world = World::new(path, seed);

@@ -83,6 +83,11 @@ impl Log {
         times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0) as f64 / 1_000.0
     }
 
+    /// How many packets of a voice arrived.
+    pub(in super::super) fn voices(&self, from_s: f64, to_s: f64) -> usize {
+        self.voice_between(from_s, to_s).count()
+    }
+
     fn voice_between(&self, from_s: f64, to_s: f64) -> impl Iterator<Item = (u64, u64)> + '_ {
         let [from, to] = [from_s, to_s].map(|seconds| (seconds * 1e6) as u64);
         self.voice.iter().copied().filter(move |(at, _)| (from..to).contains(at))
