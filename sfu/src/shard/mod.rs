@@ -26,6 +26,7 @@ mod load;
 mod negotiation;
 mod neighbour;
 mod outlet;
+mod priority;
 mod sessions;
 mod tcp;
 #[cfg(test)]
@@ -154,6 +155,12 @@ pub(crate) fn start(index: u8, config: &Config, own: Post, around: Surroundings)
     let mut runtime = Runtime { poll, udp, feedback: None, tcp, letters, engine, next_sweep: now, load };
     runtime.register()?;
     let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
+        if let Err(error) = priority::raise()
+            && index == 0
+        {
+            let advice = "grant CAP_SYS_NICE or LimitNICE=-10, or calls wait behind whatever else runs on this machine";
+            tracing::warn!(%error, advice, "media threads get no precedence");
+        }
         let ended = catch_unwind(AssertUnwindSafe(|| runtime.run()));
         match ended {
             Ok(Ok(())) => return,
