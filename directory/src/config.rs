@@ -23,6 +23,24 @@ pub struct Config {
     /// A request that has no answer after this many milliseconds has failed.
     #[serde(default = "default_timeout_ms")]
     pub timeout_ms: u64,
+    /// The one store of leases ([`home`](crate::home)), the same for all PoPs. Without it: this store, for a single PoP.
+    #[serde(default)]
+    pub leases: Option<Leases>,
+}
+
+/// The strongly consistent store that holds leases alone.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Leases {
+    /// Its address. Without it: DynamoDB in `aws_region`.
+    #[serde(default)]
+    pub endpoint: Option<String>,
+    /// The AWS region that it is reached in.
+    #[serde(default)]
+    pub aws_region: Option<String>,
+    /// A request that has no answer after this many milliseconds has failed: it may be on another continent.
+    #[serde(default = "default_leases_timeout_ms")]
+    pub timeout_ms: u64,
 }
 
 /// Where a process takes its credentials for the store from.
@@ -45,12 +63,24 @@ impl Config {
             aws_region: None,
             credentials: CredentialSource::Development,
             timeout_ms: default_timeout_ms(),
+            leases: None,
         }
+    }
+
+    /// How leases are reached.
+    pub(crate) fn of_leases(&self) -> Self {
+        let Some(leases) = self.leases.clone() else { return self.clone() };
+        let Leases { endpoint, aws_region, timeout_ms } = leases;
+        Self { endpoint, aws_region, timeout_ms, leases: None, ..self.clone() }
     }
 
     pub(crate) fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout_ms)
     }
+}
+
+fn default_leases_timeout_ms() -> u64 {
+    2_000
 }
 
 fn default_timeout_ms() -> u64 {

@@ -120,7 +120,7 @@ impl Directory {
         let (pk, sk) = (prefix.to_string(), self.pop.as_str());
         let mut seen = self.store.get(LATENCY, &pk, sk).await?;
         for _ in 0..MAX_ROUNDS {
-            let known = seen.as_ref().and_then(|item| self.record(LATENCY, item));
+            let known = seen.as_ref().and_then(|item| self.store.record(LATENCY, item));
             let mut record: LatencyRecord = known.unwrap_or_default();
             let outcomes: Vec<_> =
                 measurements.iter().map(|measurement| record.add(reporter, measurement, at)).collect();
@@ -187,7 +187,7 @@ impl Directory {
             let Written::Instead(stands) = self.store.replace(ROOMS, item.clone(), seen.as_ref(), now).await? else {
                 return Ok(());
             };
-            let home: Option<Home> = self.record(ROOMS, &stands);
+            let home: Option<Home> = self.store.record(ROOMS, &stands);
             if stands.is_live(now) && home.is_some_and(|home| home.pop != *pop) {
                 return Ok(());
             }
@@ -198,18 +198,7 @@ impl Directory {
 
     /// The records of the items that live at `now`.
     fn records<T: DeserializeOwned>(&self, table: Table, items: &[Item], now: UnixMicros) -> Vec<T> {
-        items.iter().filter(|item| item.is_live(now)).filter_map(|item| self.record(table, item)).collect()
-    }
-
-    /// The record of an item. One that this release does not understand is skipped and counted: another PoP may run a
-    /// newer release.
-    fn record<T: DeserializeOwned>(&self, table: Table, item: &Item) -> Option<T> {
-        let record = item.record();
-        if let Err(error) = &record {
-            self.store.metrics().malformed.with_label_values(&[table.0]).inc();
-            tracing::warn!(table = table.0, key = item.text(SK), %error, "skipped an item that was not understood");
-        }
-        record.ok()
+        items.iter().filter(|item| item.is_live(now)).filter_map(|item| self.store.record(table, item)).collect()
     }
 
     fn count(&self, outcomes: &[Result<(), Refusal>]) {

@@ -1,4 +1,4 @@
-//! The DynamoDB API as the directory uses it: four requests, each with a deadline, counted, and with versions kept.
+//! The DynamoDB API as the directory uses it: each request with a deadline, counted, and with versions kept.
 
 #![expect(clippy::disallowed_methods, reason = "IO: measures how long the store takes")]
 
@@ -13,10 +13,11 @@ use aws_sdk_dynamodb::{
     Client,
     config::{Credentials, retry::RetryConfig},
     error::{ProvideErrorMetadata, SdkError},
-    operation::put_item::PutItemError,
+    operation::{put_item::PutItemError, query::builders::QueryFluentBuilder},
     types::{AttributeValue, ReturnValuesOnConditionCheckFailure},
 };
 use isthmus_protocol::PopId;
+use serde::de::DeserializeOwned;
 
 use crate::{
     config::{Config, CredentialSource},
@@ -181,6 +182,35 @@ impl Store {
             .table_name(table.0)
             .key_condition_expression("pk = :pk")
             .expression_attribute_values(":pk", AttributeValue::S(pk.into()));
+        self.pages(table, request).await
+    }
+
+    /// The items of a partition whose `sk` begins with `prefix`, in its order, live or not, with every write that was answered.
+    pub(crate) async fn under(&self, table: Table, pk: &str, prefix: &str) -> Result<Vec<Item>, StoreError> {
+        self.pages(table, self.query_under(table, pk, prefix)).await
+    }
+
+    /// The last of [`under`](Self::under).
+    pub(crate) async fn last(&self, table: Table, pk: &str, prefix: &str) -> Result<Option<Item>, StoreError> {
+        let request = self.query_under(table, pk, prefix).scan_index_forward(false).limit(1);
+        let request = async move {
+            let answer = request.send().await.map_err(|error| refusal(table, "Query", &error))?;
+            Ok(answer.items.unwrap_or_default().pop().map(Item))
+        };
+        self.measured(table, "Query", Box::pin(request)).await
+    }
+
+    fn query_under(&self, table: Table, pk: &str, prefix: &str) -> QueryFluentBuilder {
+        self.client
+            .query()
+            .table_name(table.0)
+            .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
+            .expression_attribute_values(":pk", AttributeValue::S(pk.into()))
+            .expression_attribute_values(":prefix", AttributeValue::S(prefix.into()))
+            .consistent_read(true)
+    }
+
+    async fn pages(&self, table: Table, request: QueryFluentBuilder) -> Result<Vec<Item>, StoreError> {
         let request = async move {
             let mut pages = request.into_paginator().items().send();
             let mut items = Vec::new();
@@ -190,6 +220,17 @@ impl Store {
             Ok(items)
         };
         self.measured(table, "Query", Box::pin(request)).await
+    }
+
+    /// The record of an item. One that this release does not understand is skipped and counted: another PoP may run a
+    /// newer release.
+    pub(crate) fn record<T: DeserializeOwned>(&self, table: Table, item: &Item) -> Option<T> {
+        let record = item.record();
+        if let Err(error) = &record {
+            self.metrics.malformed.with_label_values(&[table.0]).inc();
+            tracing::warn!(table = table.0, key = item.text(SK), %error, "skipped an item that was not understood");
+        }
+        record.ok()
     }
 
     /// Gives a request its deadline and counts it. Boxed, because the SDK's futures are some 30 kB each and those of

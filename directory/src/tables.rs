@@ -7,6 +7,9 @@
 //! | `isthmus-rooms`       | room           | `home`                     | the PoP that opened it         | [`HOME_LIFETIME`]   |
 //! |                       |                | `member#` node             | the node                       | [`MEMBER_LIFETIME`] |
 //! | `isthmus-latency`     | network prefix | PoP that took the reports  | that PoP's doors               | 24 h after the last report |
+//! | `isthmus-people`      | `account#` digest of an e-mail address | `account#` epoch  | who holds the home of people   | for good           |
+//! |                       | `person#` person | `device#` device `#` epoch | who holds the home of people   | until the session ends by itself |
+//! |                       | `person#` person | `profile`                | any PoP's doors, for the person | for good           |
 //! | `isthmus-leases`      | home           | `lease`                    | who takes or holds it, by condition | for good      |
 //! | `isthmus-replication` | PoP            | `cursor`                   | that PoP's replicator          | for good           |
 //!
@@ -39,11 +42,12 @@ pub(crate) const POPS: Table = Table("isthmus-pops");
 pub(crate) const NODES: Table = Table("isthmus-nodes");
 pub(crate) const ROOMS: Table = Table("isthmus-rooms");
 pub(crate) const LATENCY: Table = Table("isthmus-latency");
+pub(crate) const PEOPLE: Table = Table("isthmus-people");
 pub(crate) const LEASES: Table = Table("isthmus-leases");
 pub(crate) const REPLICATION: Table = Table("isthmus-replication");
 
 /// What every PoP has a copy of.
-pub(crate) const REPLICATED: [Table; 4] = [POPS, NODES, ROOMS, LATENCY];
+pub(crate) const REPLICATED: [Table; 5] = [POPS, NODES, ROOMS, LATENCY, PEOPLE];
 
 pub(crate) const PK: &str = "pk";
 pub(crate) const SK: &str = "sk";
@@ -61,6 +65,14 @@ pub(crate) const ALL: &str = "all";
 pub(crate) const HOME: &str = "home";
 /// What the `sk` of a room's members begins with.
 pub(crate) const MEMBER: &str = "member#";
+/// What the `pk` of an account begins with, and its `sk`.
+pub(crate) const ACCOUNT: &str = "account";
+/// What the `pk` of what belongs to a person begins with.
+pub(crate) const PERSON: &str = "person#";
+/// What the `sk` of a person's devices begins with.
+pub(crate) const DEVICE: &str = "device#";
+/// The `sk` of what others see of a person.
+pub(crate) const PROFILE: &str = "profile";
 /// The `sk` of a home's lease.
 pub(crate) const LEASE: &str = "lease";
 /// The `sk` of a replicator's cursor.

@@ -13,6 +13,11 @@ impl UnixMicros {
     /// Later than anything.
     pub const NEVER: Self = Self(u64::MAX);
 
+    /// The moment so many whole seconds after the epoch.
+    pub fn from_secs(secs: u64) -> Self {
+        Self(secs.saturating_mul(1_000_000))
+    }
+
     /// How long ago `earlier` was; zero if it lies ahead.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))

@@ -12,14 +12,16 @@ use std::{
 use futures_util::{FutureExt as _, TryFutureExt as _, future::BoxFuture};
 use isthmus_directory::home::{Homes, NotHome};
 use isthmus_directory::{
-    Caller, Config, Directory, Metrics, NodeRecord, PeerStore, PopRecord, Prefix, Reporter, StoreConfig, StoreError,
-    UnixMicros, rank, run_store,
+    Caller, Config, Directory, Leases, Metrics, NodeRecord, NotWritten, PeerStore, People, PopRecord, Prefix, Reporter,
+    StoreConfig, StoreError, UnixMicros, rank, run_store,
 };
 use isthmus_protocol::{
     PopId, RoomId,
     node::NodeStatus,
+    person::Profile,
     pops::{Measurement, PopState, RttSource},
 };
+use serde::{Deserialize, Serialize};
 use tokio::{sync::oneshot, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -349,4 +351,108 @@ async fn a_home_is_held_by_one_pop_and_the_others_know_by_whom() {
     assert_eq!(again.epoch(&panama), Err(NotHome { home: panama.clone(), holder: None }), "it does not know yet");
     again.look_after(homes).await.expect("the store answers");
     assert_eq!(again.epoch(&panama), Ok(1));
+}
+
+/// A guarded record of this test.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Kept {
+    count: u32,
+}
+
+fn kept(count: u32) -> Kept {
+    Kept { count }
+}
+
+/// The people of several PoPs, each of which has its own replica; panama writes their accounts and sessions.
+async fn people(stores: &[TestStore]) -> Vec<People> {
+    let metrics = || Metrics::new(&prometheus::Registry::new()).expect("a fresh registry");
+    let endpoint = |store: &TestStore| format!("http://{}", store.config.listen);
+    let timeout_ms = PATIENCE.as_millis() as u64;
+    let leases = Leases { endpoint: Some(endpoint(&stores[0])), aws_region: None, timeout_ms };
+    let mut people = Vec::new();
+    for store in stores {
+        let config = Config {
+            timeout_ms,
+            leases: Some(leases.clone()),
+            ..Config::embedded(store.config.pop.clone(), endpoint(store))
+        };
+        people.push(People::connect(&config, pop("panama"), metrics()).await);
+    }
+    for people in people.clone() {
+        tokio::spawn(async move { people.upkeep().await });
+    }
+    eventually("panama writes", || async { people[0].may_write().is_ok() }).await;
+    people
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_is_one_account_and_given_out_by_one_pop() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (stores, _) = started(&folder, 2).await;
+    let people = people(&stores).await;
+    let ana = "ana@example.org".parse().expect("an address");
+    people[0].write_account(&ana, &kept(1), None, now()).await.expect("it is nobody's");
+    let again = people[0].write_account(&ana, &kept(2), None, now()).await;
+    assert!(matches!(again, Err(NotWritten::Overtaken)), "it is somebody's: {again:?}");
+    let elsewhere = people[1].write_account(&ana, &kept(3), None, now()).await;
+    assert!(matches!(&elsewhere, Err(NotWritten::NotHome(not)) if not.home == pop("panama")), "{elsewhere:?}");
+
+    let seen = people[0].account::<Kept>(&ana).await.expect("the store answers").expect("it stands");
+    assert_eq!(seen.record, kept(1));
+    people[0].write_account(&ana, &kept(4), Some(&seen), now()).await.expect("nobody was quicker");
+    let late = people[0].write_account(&ana, &kept(5), Some(&seen), now()).await;
+    assert!(matches!(late, Err(NotWritten::Overtaken)), "what was seen stands no more: {late:?}");
+    eventually("the other PoP knows the account", || async {
+        let account = people[1].account::<Kept>(&ana).await.expect("the store answers");
+        account.is_some_and(|account| account.record == kept(4))
+    })
+    .await;
+    assert!(people[1].account::<Kept>(&"ben@example.org".parse().expect("one")).await.expect("answers").is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_written_by_one_pop_and_end_by_themselves() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (stores, _) = started(&folder, 2).await;
+    let people = people(&stores).await;
+    assert!(people[0].may_write().is_ok() && people[1].may_write().is_err());
+    let ana = "u-ana".parse().expect("valid");
+    let [phone, laptop] = ["phone", "laptop"].map(|device| device.parse().expect("valid"));
+    let until = now().plus(Duration::from_hours(1));
+    for device in [&phone, &laptop] {
+        people[0].write_session((&ana, device), &kept(1), None, (until, now())).await.expect("it is held there");
+    }
+    let elsewhere = people[1].write_session((&ana, &phone), &kept(2), None, (until, now())).await;
+    assert!(matches!(elsewhere, Err(NotWritten::NotHome(_))), "{elsewhere:?}");
+
+    let seen = people[0].session::<Kept>(&ana, &phone).await.expect("the store answers");
+    let written = people[0].write_session((&ana, &phone), &kept(7), seen.as_ref(), (until, now())).await;
+    written.expect("nobody was quicker");
+    assert_eq!(people[0].sessions::<Kept>(&ana, now()).await.expect("answers"), [kept(1), kept(7)], "by their names");
+    let later = people[0].sessions::<Kept>(&ana, until).await.expect("the store answers");
+    assert!(later.is_empty(), "{later:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_of_a_person_last_stands_everywhere() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (stores, _) = started(&folder, 2).await;
+    let people = people(&stores).await;
+    let ana = "u-ana".parse().expect("valid");
+    let profile = |name: &str| Profile {
+        name: name.parse().expect("a name"),
+        locale: "es".parse().expect("one of the app's"),
+        country: Some("PA".parse().expect("a country")),
+        time_zone: None,
+    };
+    people[0].write_profile(&ana, &profile("Ana"), now()).await.expect("written");
+    eventually("the other PoP knows her", || async {
+        people[1].profile(&ana).await.expect("answers") == Some(profile("Ana"))
+    })
+    .await;
+    people[1].write_profile(&ana, &profile("Ana María"), now()).await.expect("written");
+    eventually("the first PoP knows her new name", || async {
+        people[0].profile(&ana).await.expect("answers") == Some(profile("Ana María"))
+    })
+    .await;
 }

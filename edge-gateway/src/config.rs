@@ -11,7 +11,7 @@ use isthmus_directory::Place;
 use isthmus_protocol::{NodeId, PopId, token};
 use serde::{Deserialize, Serialize};
 
-pub use crate::limits::Allowance;
+pub use crate::{accounts::MailConfig, limits::Allowance};
 use crate::{caller::Proxies, origin};
 
 /// Everything a door can be told.
@@ -55,6 +55,8 @@ pub struct Config {
     /// Tokens for people who have a link and no account.
     #[serde(default)]
     pub guests: Guests,
+    /// Accounts. Without them whoever has a link is a guest.
+    pub accounts: Option<Accounts>,
     /// Limits per network and in total.
     #[serde(default)]
     pub limits: Limits,
@@ -143,6 +145,18 @@ impl Default for Guests {
     }
 }
 
+/// Accounts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Accounts {
+    /// The PoP that writes them while it is there. The same for all doors.
+    pub home: PopId,
+    /// Origin of the web app, which links in mails lead to. Without it: `public_url`.
+    pub app_url: Option<String>,
+    /// How mails are sent.
+    pub mail: MailConfig,
+}
+
 /// Limits. Those per network count an IPv4 address or an IPv6 /64 as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -153,6 +167,8 @@ pub struct Limits {
     pub joins: Allowance,
     /// Guest tokens, per network.
     pub guests: Allowance,
+    /// Requests about accounts that come before anybody is signed in, per network.
+    pub accounts: Allowance,
     /// Latency reports, per network.
     pub measurements: Allowance,
     /// Messages of one signalling socket.
@@ -177,6 +193,7 @@ impl Default for Limits {
             requests: Allowance::new(1000, 200),
             joins: Allowance::new(100, 5),
             guests: Allowance::new(60, 2),
+            accounts: Allowance::new(30, 1),
             measurements: Allowance::new(60, 1),
             messages: Allowance::new(120, 30),
             new_networks: Allowance::new(500, 5),
@@ -267,6 +284,9 @@ impl Config {
         }
         if self.guests.allowed && self.tokens.signing.is_none() {
             errors.push("guests.allowed: guest tokens need tokens.signing".to_owned());
+        }
+        if self.accounts.is_some() && self.tokens.signing.is_none() {
+            errors.push("accounts: signing in needs tokens.signing".to_owned());
         }
         if self.guests.allowed && u64::from(self.guests.token_ttl_s) <= token::LEEWAY_S {
             errors.push(format!("guests.token_ttl_s: must be above {} s", token::LEEWAY_S));

@@ -12,7 +12,7 @@ use std::{
 };
 
 use isthmus_directory::{Directory, Places, UnixMicros};
-use isthmus_protocol::ParticipantId;
+use isthmus_protocol::{ParticipantId, problem::Code};
 use isthmus_relay::Endpoint;
 use prometheus::Registry;
 use tokio::{sync::Semaphore, time::timeout};
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     StartError,
+    accounts::{Accounts, Drawn, Sending},
     config::{AsIf, Config, Limits},
     http::{app::App, media_session::Offers},
     limits::{Holdings, Limiter},
@@ -27,6 +28,7 @@ use crate::{
     nodes::{NoPlace, Nodes},
     origin::Origins,
     pops::{Pops, Upkeep},
+    problem::Refusal,
     tokens::Tokens,
 };
 
@@ -46,6 +48,7 @@ pub(crate) struct Door {
     pub(crate) metrics: Metrics,
     pub(crate) registry: Registry,
     pub(crate) app: Option<App>,
+    accounts: Option<Accounts>,
     /// Offers of WHIP and WHEP sessions, for ICE restarts.
     pub(crate) offers: Offers,
     /// One permit for each signalling socket.
@@ -62,6 +65,7 @@ pub(crate) struct Limiters {
     pub(crate) requests: Limiter,
     pub(crate) joins: Limiter,
     pub(crate) guests: Limiter,
+    pub(crate) accounts: Limiter,
     pub(crate) measurements: Limiter,
 }
 
@@ -71,6 +75,7 @@ impl Limiters {
             requests: Limiter::new(limits.requests),
             joins: Limiter::new(limits.joins),
             guests: Limiter::new(limits.guests),
+            accounts: Limiter::new(limits.accounts),
             measurements: Limiter::new(limits.measurements),
         }
     }
@@ -82,6 +87,7 @@ impl Door {
         config: Config,
         endpoint: &Endpoint,
         directory: Directory,
+        accounts: Option<Accounts>,
         registry: Registry,
         shutdown: CancellationToken,
     ) -> Result<(Self, Upkeep), StartError> {
@@ -96,6 +102,7 @@ impl Door {
             pops,
             places: config.places.as_deref().map(load_places).transpose()?.unwrap_or_default(),
             limits: Limiters::new(&config.limits),
+            accounts,
             app: config.web_root.as_deref().map(App::load).transpose()?,
             offers: Offers::default(),
             sockets: Arc::new(Semaphore::new(config.limits.sockets as usize)),
@@ -107,6 +114,24 @@ impl Door {
             config,
         };
         Ok((door, upkeep))
+    }
+
+    /// The accounts, where this door has any.
+    pub(crate) fn accounts(&self) -> Result<&Accounts, Refusal> {
+        let none = || Refusal::new(Code::NotFound, "this installation has no accounts: join by a link, as a guest");
+        self.accounts.as_ref().ok_or_else(none)
+    }
+
+    /// Keeps what accounts need current; never returns.
+    pub(crate) async fn accounts_upkeep(&self, sending: Option<Sending>) {
+        let (Some(accounts), Some(sending)) = (&self.accounts, sending) else { return std::future::pending().await };
+        tokio::join!(accounts.upkeep(), sending.run());
+    }
+
+    /// The refusal, with the door to ask instead where another PoP is to do it.
+    pub(crate) fn directed(&self, refusal: Refusal) -> Refusal {
+        let at = refusal.holder().and_then(|holder| self.pops.origin_of(holder));
+        refusal.directed_to(at)
     }
 
     /// Takes no new sessions from now on.
@@ -143,6 +168,13 @@ impl Door {
     #[expect(clippy::unused_self, reason = "the door is what stands between its parts and the clock")]
     pub(crate) fn now(&self) -> UnixMicros {
         SystemTime::now().into()
+    }
+
+    /// Random bits for an account or a session.
+    #[expect(clippy::unused_self, reason = "the door is what stands between its parts and the random source")]
+    pub(crate) fn draw(&self) -> Drawn {
+        let [id, device] = rand::random();
+        Drawn { id, device, salt: rand::random(), secret: rand::random(), key: rand::random() }
     }
 
     /// A new stay.

@@ -1,14 +1,18 @@
 //! The public HTTP of a door: one module per resource, and what holds for all of them.
 
+mod accounts;
 pub(crate) mod app;
 mod guests;
+mod keys;
 mod layers;
+mod me;
 mod measurements;
 pub(crate) mod media_session;
 mod openapi;
 mod ping;
 mod pops;
 mod request;
+mod sessions;
 mod signal;
 mod whep;
 mod whip;
@@ -38,6 +42,17 @@ fn api() -> OpenApiRouter<Arc<Door>> {
         .routes(routes!(whep::play))
         .routes(routes!(whep::trickle, whep::end))
         .routes(routes!(signal::open))
+        .routes(routes!(accounts::register))
+        .routes(routes!(accounts::mail))
+        .routes(routes!(accounts::verify))
+        .routes(routes!(accounts::reset))
+        .routes(routes!(sessions::sign_in))
+        .routes(routes!(sessions::renew))
+        .routes(routes!(sessions::devices))
+        .routes(routes!(sessions::sign_out))
+        .routes(routes!(me::show))
+        .routes(routes!(me::describe))
+        .routes(routes!(keys::list))
         .routes(routes!(openapi::document))
 }
 

@@ -18,6 +18,7 @@
 //! - `ops`: the operators' listener.
 //! - Without IO, tested as values: `nodes::placement`, `sdp`, `sdpfrag`, `exposition`, `csp`, `origin`, `limits`.
 
+mod accounts;
 mod caller;
 pub mod config;
 mod csp;
@@ -40,13 +41,14 @@ mod tokens;
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use isthmus_directory::Directory;
+use isthmus_directory::{Directory, People};
 use isthmus_relay::{Credentials, Endpoint};
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
-pub use self::{config::Config, origin::InvalidOrigin, tokens::TokenKeysError};
+pub use self::{accounts::MailError, config::Config, origin::InvalidOrigin, tokens::TokenKeysError};
 use self::{
+    accounts::{Accounts, Sending},
     door::Door,
     listener::{Connections, Listener},
     pops::Upkeep,
@@ -93,6 +95,9 @@ pub enum StartError {
         /// Why.
         error: String,
     },
+    /// How mails are sent.
+    #[error(transparent)]
+    Mail(#[from] MailError),
     /// A metric of the same name is there already.
     #[error("cannot register metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -102,17 +107,19 @@ pub enum StartError {
 pub struct Gateway {
     door: Arc<Door>,
     upkeep: Upkeep,
+    sending: Option<Sending>,
     endpoint: Endpoint,
     public: Listener,
     ops: Listener,
 }
 
 impl Gateway {
-    /// Loads what the configuration names and binds the listeners. `registry` carries the labels `pop` and `node`.
+    /// Loads what the configuration names and binds the listeners. `people` are wanted where it has accounts. `registry` carries the labels `pop` and `node`.
     pub fn bind(
         config: Config,
         credentials: &Credentials,
         directory: Directory,
+        people: Option<People>,
         registry: Registry,
         shutdown: CancellationToken,
     ) -> Result<Self, StartError> {
@@ -125,8 +132,12 @@ impl Gateway {
         })?;
         let public = Listener::bind("public HTTP", listen, tls.as_ref())?;
         let ops = Listener::bind("ops HTTP", ops_listen, None)?;
-        let (door, upkeep) = Door::open(config, &endpoint, directory, registry, shutdown)?;
-        Ok(Self { door: Arc::new(door), upkeep, endpoint, public, ops })
+        let accounts = config.accounts.as_ref().zip(people);
+        let accounts =
+            accounts.map(|(accounts, people)| Accounts::open(accounts, &config.public_url, people)).transpose()?;
+        let (accounts, sending) = accounts.unzip();
+        let (door, upkeep) = Door::open(config, &endpoint, directory, accounts, registry, shutdown)?;
+        Ok(Self { door: Arc::new(door), upkeep, sending, endpoint, public, ops })
     }
 
     /// Where the public listener is.
@@ -142,7 +153,7 @@ impl Gateway {
     /// Serves until the shutdown token is cancelled: then sockets are closed with 1012, and requests that are under way
     /// get a moment to end.
     pub async fn serve(self) -> io::Result<()> {
-        let Self { door, upkeep, endpoint, public, ops } = self;
+        let Self { door, upkeep, sending, endpoint, public, ops } = self;
         let shutdown = door.shutdown.clone();
         let limits = &door.config.limits;
         let (most, per_network) = (limits.connections, limits.connections_per_network);
@@ -158,7 +169,10 @@ impl Gateway {
         };
         let result = tokio::select! {
             result = served => result.map(|_| ()),
-            ((), ()) = async { tokio::join!(door.pops.upkeep(upkeep), door.nodes.watch_load()) } => Ok(()),
+            ((), (), ()) = async {
+                let accounts = door.accounts_upkeep(sending);
+                tokio::join!(door.pops.upkeep(upkeep), door.nodes.watch_load(), accounts)
+            } => Ok(()),
         };
         door.sockets_closed().await;
         door.nodes.close();
@@ -172,10 +186,11 @@ pub async fn run(
     config: Config,
     credentials: Credentials,
     directory: Directory,
+    people: Option<People>,
     registry: Registry,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
-    Gateway::bind(config, &credentials, directory, registry, shutdown)?.serve().await.map_err(RunError::Serve)
+    Gateway::bind(config, &credentials, directory, people, registry, shutdown)?.serve().await.map_err(RunError::Serve)
 }
 
 /// Why a door ended.

@@ -7,7 +7,7 @@
 //! starts, so nobody can aim at another's bucket. An IPv6 network counts as one address (/64, RFC 6177).
 
 use std::{
-    hash::{BuildHasher as _, RandomState},
+    hash::{BuildHasher as _, Hash, RandomState},
     net::{IpAddr, Ipv6Addr},
     num::NonZeroU32,
     sync::{
@@ -27,6 +27,13 @@ use serde::{Deserialize, Serialize};
 
 /// How many buckets a table has: about 1 MB when all of them are in use.
 pub(crate) const BUCKETS: u64 = 1 << 16;
+
+/// How often an account may be tried at once, from one network and from all together, and how often after that.
+const GUESSES_FROM_NETWORK: NonZeroU32 = NonZeroU32::new(10).unwrap();
+/// See [`GUESSES_FROM_NETWORK`].
+const GUESSES_FROM_ANYWHERE: NonZeroU32 = NonZeroU32::new(200).unwrap();
+/// See [`GUESSES_FROM_NETWORK`].
+const GUESS_EVERY: Duration = Duration::from_secs(10);
 
 /// How many requests of one kind a network may make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,21 +73,59 @@ pub(crate) struct Limiter<C: Clock = DefaultClock> {
 impl Limiter {
     /// A table on the process's clock.
     pub(crate) fn new(allowance: Allowance) -> Self {
-        Self::with_clock(allowance, DefaultClock::default())
+        Self::with_clock(allowance.quota(), DefaultClock::default())
     }
 }
 
 impl<C: Clock + Clone> Limiter<C> {
-    fn with_clock(allowance: Allowance, clock: C) -> Self {
-        let buckets = RateLimiter::new(allowance.quota(), DashMapStateStore::default(), clock.clone());
+    fn with_clock(quota: Quota, clock: C) -> Self {
+        let buckets = RateLimiter::new(quota, DashMapStateStore::default(), clock.clone());
         Self { buckets, clock, hash: RandomState::new() }
     }
 
     /// Takes one from the address's allowance, or says how long to wait.
     pub(crate) fn take(&self, address: IpAddr) -> Result<(), Duration> {
-        self.buckets.check_key(&bucket(&self.hash, address)).map_err(|refused| {
+        self.take_from(bucket(&self.hash, network(address)))
+    }
+
+    fn take_from(&self, bucket: u16) -> Result<(), Duration> {
+        self.buckets.check_key(&bucket).map_err(|refused| {
             Duration::from_nanos(refused.earliest_possible().duration_since(self.clock.now()).as_u64())
         })
+    }
+}
+
+/// How often an account may be tried: soon no more from one network, so that who guesses there does not keep out who knows, and far
+/// more often from all together.
+pub(crate) struct Guesses<C: Clock = DefaultClock> {
+    from_network: Limiter<C>,
+    from_anywhere: Limiter<C>,
+}
+
+impl Default for Guesses {
+    fn default() -> Self {
+        Self::with_clock(DefaultClock::default())
+    }
+}
+
+impl<C: Clock + Clone> Guesses<C> {
+    fn with_clock(clock: C) -> Self {
+        let quota = |burst: NonZeroU32, every| Quota::with_period(every).map(|quota| quota.allow_burst(burst));
+        let limiter = |burst, every| {
+            let quota = quota(burst, every).expect("a period that is not zero");
+            Limiter::with_clock(quota, clock.clone())
+        };
+        Self {
+            from_network: limiter(GUESSES_FROM_NETWORK, GUESS_EVERY),
+            from_anywhere: limiter(GUESSES_FROM_ANYWHERE, GUESS_EVERY),
+        }
+    }
+
+    /// One more try for `account`, or how long to wait.
+    pub(crate) fn take(&self, account: &str, address: IpAddr) -> Result<(), Duration> {
+        let Self { from_network, from_anywhere } = self;
+        from_network.take_from(bucket(&from_network.hash, (account, network(address))))?;
+        from_anywhere.take_from(bucket(&from_anywhere.hash, account))
     }
 }
 
@@ -100,7 +145,7 @@ impl Holdings {
 
     /// One more for the address's network, for as long as the result lives; none if it holds as many as it may.
     pub(crate) fn take(self: &Arc<Self>, address: IpAddr) -> Option<Holding> {
-        let bucket = bucket(&self.hash, address);
+        let bucket = bucket(&self.hash, network(address));
         let more = |held: u32| (held < self.most).then_some(held + 1);
         let counted = self.counts[usize::from(bucket)].fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         counted.ok().map(|_| Holding { table: self.clone(), bucket })
@@ -119,8 +164,8 @@ impl Drop for Holding {
     }
 }
 
-fn bucket(hash: &RandomState, address: IpAddr) -> u16 {
-    (hash.hash_one(network(address)) % BUCKETS) as u16
+fn bucket(hash: &RandomState, asker: impl Hash) -> u16 {
+    (hash.hash_one(asker) % BUCKETS) as u16
 }
 
 /// What counts as one asker: an IPv4 address, an IPv6 /64.
@@ -146,7 +191,7 @@ mod tests {
     #[test]
     fn a_burst_then_a_steady_rate_then_a_wait() {
         let clock = FakeRelativeClock::default();
-        let limiter = Limiter::with_clock(Allowance::new(3, 2), clock.clone());
+        let limiter = Limiter::with_clock(Allowance::new(3, 2).quota(), clock.clone());
         let ana = address("192.0.2.1");
         for n in 0..3 {
             assert_eq!(limiter.take(ana), Ok(()), "request {n} of the burst");
@@ -157,6 +202,22 @@ mod tests {
         assert_eq!(limiter.take(ana), Ok(()), "after the wait that was told");
         assert!(limiter.take(ana).is_err());
         assert_eq!(limiter.take(address("192.0.2.77")), Ok(()), "another network has its own");
+    }
+
+    #[test]
+    fn who_guesses_from_one_network_does_not_keep_out_who_knows_in_another() {
+        let clock = FakeRelativeClock::default();
+        let guesses = Guesses::with_clock(clock.clone());
+        let (thief, ana) = (address("192.0.2.1"), address("198.51.100.7"));
+        let tried = (0..50).filter(|_| guesses.take("ana@example.org", thief).is_ok()).count();
+        assert_eq!(tried, 10);
+        assert_eq!(guesses.take("ana@example.org", ana), Ok(()));
+        assert_eq!(guesses.take("ben@example.org", thief), Ok(()), "another account");
+        clock.advance(GUESS_EVERY);
+        assert_eq!(guesses.take("ana@example.org", thief), Ok(()));
+        let networks = (0..=255).map(|n| IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, n)));
+        let tried = networks.filter(|network| guesses.take("ana@example.org", *network).is_ok()).count();
+        assert!((180..200).contains(&tried), "{tried} from everywhere");
     }
 
     #[test]
@@ -181,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_addresses_does_not_grow_the_table_past_its_bound() {
-        let limiter = Limiter::with_clock(Allowance::new(1, 1), FakeRelativeClock::default());
+        let limiter = Limiter::with_clock(Allowance::new(1, 1).quota(), FakeRelativeClock::default());
         for n in 0..200_000_u32 {
             let _ = limiter.take(IpAddr::V4(n.into()));
         }

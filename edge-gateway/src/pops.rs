@@ -157,6 +157,13 @@ impl Pops {
         known.snapshot.pops.iter().filter_map(|pop| origin::normal_form(&pop.url).ok()).collect()
     }
 
+    /// Where the doors of a PoP are, if it is known.
+    pub(crate) fn origin_of(&self, pop: &PopId) -> Option<String> {
+        let known = self.known.borrow();
+        let record = known.snapshot.pops.iter().find(|known| known.pop == *pop)?;
+        origin::normal_form(&record.url).ok()
+    }
+
     /// Whether a PoP of that name is known.
     pub(crate) fn knows(&self, pop: &PopId) -> bool {
         *pop == self.own.pop || self.known.borrow().snapshot.pops.iter().any(|known| known.pop == *pop)

@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use isthmus_protocol::{
+    PopId,
     problem::{Code, Problem},
     token::TokenError,
 };
@@ -18,12 +19,14 @@ use isthmus_protocol::{
 pub(crate) struct Refusal {
     problem: Problem,
     retry_after: Option<Duration>,
+    /// Who is to be asked instead.
+    holder: Option<PopId>,
 }
 
 impl Refusal {
     /// Refused with `code`; `detail` says what happened, to what, and what to do.
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { problem: Problem::new(code, detail), retry_after: None }
+        Self { problem: Problem::new(code, detail), retry_after: None, holder: None }
     }
 
     /// Refused with an HTTP status that a specification asks for and that is not the code's own.
@@ -35,7 +38,23 @@ impl Refusal {
     /// Refused because it came too soon.
     pub(crate) fn rate_limited(wait: Duration) -> Self {
         let detail = format!("too many requests from this network; try again in {} s", whole_seconds(wait));
-        Self { problem: Problem::new(Code::RateLimited, detail), retry_after: Some(wait) }
+        Self { problem: Problem::new(Code::RateLimited, detail), retry_after: Some(wait), holder: None }
+    }
+
+    /// Refused because another PoP, if one is known, is the one to do it.
+    pub(crate) fn not_home(holder: Option<PopId>, detail: &str) -> Self {
+        Self { problem: Problem::new(Code::NotHome, detail), retry_after: None, holder }
+    }
+
+    /// Who is to be asked instead.
+    pub(crate) fn holder(&self) -> Option<&PopId> {
+        self.holder.as_ref()
+    }
+
+    /// The door at `origin` is the one to ask.
+    pub(crate) fn directed_to(mut self, origin: Option<String>) -> Self {
+        self.problem.at = origin;
+        self
     }
 
     /// The stable code.

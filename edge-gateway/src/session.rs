@@ -7,7 +7,7 @@ use isthmus_protocol::{
     node::{Intent, Session},
     problem::Code,
     signal::{ClientMessage, MAX_NAME_CHARS, ServerMessage},
-    token::{Claims, Grants},
+    token::{Grants, RoomClaims},
 };
 use isthmus_relay::{FrameReceiver, FrameSender, NodeClient, RelayError};
 use tokio::{sync::oneshot, time::timeout};
@@ -70,7 +70,7 @@ where
 
 impl Door {
     /// The claims of `token`, if it is valid for `room`.
-    pub(crate) fn authorise(&self, token: &str, room: &RoomId) -> Result<Claims, Refusal> {
+    pub(crate) fn authorise(&self, token: &str, room: &RoomId) -> Result<RoomClaims, Refusal> {
         let _timer = self.metrics.join_seconds.with_label_values(&["token"]).start_timer();
         self.tokens.check(token, room, self.now_s())
     }
@@ -78,7 +78,7 @@ impl Door {
     /// Joins the claims' room, at the node that takes it.
     pub(crate) async fn join(
         &self,
-        claims: &Claims,
+        claims: &RoomClaims,
         grants: Grants,
         intent: Intent,
     ) -> Result<(NodeId, NodeSession), Refusal> {
@@ -91,7 +91,7 @@ impl Door {
     /// Takes up a session that stands at `node`. Draining does not matter: the session is there.
     pub(crate) async fn resume(
         &self,
-        claims: &Claims,
+        claims: &RoomClaims,
         node: &NodeId,
         participant: ParticipantId,
     ) -> Result<NodeSession, Refusal> {
@@ -130,7 +130,7 @@ pub(crate) async fn next(receiver: &mut FrameReceiver<ServerMessage>) -> Result<
 }
 
 /// The name others see: the token's own, else what the client says, else the identity.
-pub(crate) fn display_name(claims: &Claims, said: &str) -> Result<String, Refusal> {
+pub(crate) fn display_name(claims: &RoomClaims, said: &str) -> Result<String, Refusal> {
     let own = [claims.name.as_str(), said, claims.sub.as_str()];
     let name = own.into_iter().map(str::trim).find(|name| !name.is_empty()).unwrap_or_default();
     if name.chars().count() > MAX_NAME_CHARS || name.chars().any(char::is_control) {
@@ -170,8 +170,8 @@ impl From<RelayError> for Refusal {
 mod tests {
     use super::*;
 
-    fn claims(name: &str) -> Claims {
-        Claims {
+    fn claims(name: &str) -> RoomClaims {
+        RoomClaims {
             iss: "test".into(),
             aud: "test".into(),
             sub: "ana@example.org".into(),

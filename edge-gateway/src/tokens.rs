@@ -1,10 +1,10 @@
-//! Room tokens at the door: whom to believe, and tokens for guests.
+//! Tokens at the door: whom to believe, tokens for guests and for people who are signed in.
 
 use std::{fs, path::Path};
 
 use isthmus_protocol::{
-    RoomId,
-    token::{Claims, Grants, Issuer, KeyError, TokenError, Verifier},
+    DeviceId, PersonId, RoomId,
+    token::{AccessClaims, Grants, Issuer, KeyError, RoomClaims, TokenError, Verifier},
 };
 
 use crate::{config, problem::Refusal};
@@ -31,7 +31,7 @@ pub enum TokenKeysError {
     },
 }
 
-/// Checks room tokens, and issues those of guests.
+/// Checks tokens, and issues those of guests and of people who are signed in.
 pub(crate) struct Tokens {
     verifier: Verifier,
     issuer: Option<Issuer>,
@@ -53,13 +53,35 @@ impl Tokens {
     }
 
     /// The claims of a token that is valid at `now_s` for `room`.
-    pub(crate) fn check(&self, token: &str, room: &RoomId, now_s: u64) -> Result<Claims, Refusal> {
-        let claims = self.verifier.verify(token, now_s)?;
+    pub(crate) fn check(&self, token: &str, room: &RoomId, now_s: u64) -> Result<RoomClaims, Refusal> {
+        let claims: RoomClaims = self.verifier.verify(token, now_s)?;
         if &claims.room == room {
             Ok(claims)
         } else {
             Err(Refusal::new(Code::Forbidden, format!("the token is for another room than {room}")))
         }
+    }
+
+    /// The claims of an access token that is valid at `now_s`.
+    pub(crate) fn check_access(&self, token: &str, now_s: u64) -> Result<AccessClaims, Refusal> {
+        Ok(self.verifier.verify(token, now_s)?)
+    }
+
+    /// An access token, valid for `ttl_s`.
+    pub(crate) fn issue_access(
+        &self,
+        person: &PersonId,
+        device: &DeviceId,
+        now_s: u64,
+        ttl_s: u32,
+    ) -> Result<String, Refusal> {
+        let none = || Refusal::new(Code::NotFound, "this door issues no tokens, so nobody signs in here");
+        Ok(self.issuer.as_ref().ok_or_else(none)?.issue_access(person, device, now_s, ttl_s.into())?)
+    }
+
+    /// The keys that are trusted, by their names.
+    pub(crate) fn public_keys(&self) -> impl Iterator<Item = (&str, &[u8; 32])> {
+        self.verifier.public_keys()
     }
 
     /// A token, if this door may issue any.

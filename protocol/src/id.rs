@@ -114,16 +114,35 @@ id!(
     CallId, "a call id", 48
 );
 
+/// A new id from 80 random bits, which the caller supplies (cores take randomness as a value).
+fn random(prefix: &str, bits: [u8; 10]) -> Arc<str> {
+    let mut text = String::with_capacity(22);
+    text.push_str(prefix);
+    for byte in bits {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text.into()
+}
+
 impl ParticipantId {
-    /// A new id from 80 random bits, which the caller supplies (cores take randomness as a value).
+    /// A new id from 80 random bits.
     pub fn from_random(bits: [u8; 10]) -> Self {
-        let mut text = String::with_capacity(22);
-        text.push_str("p-");
-        for byte in bits {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{byte:02x}");
-        }
-        Self(text.into())
+        Self(random("p-", bits))
+    }
+}
+
+impl PersonId {
+    /// A new id from 80 random bits.
+    pub fn from_random(bits: [u8; 10]) -> Self {
+        Self(random("u-", bits))
+    }
+}
+
+impl DeviceId {
+    /// A new id from 80 random bits.
+    pub fn from_random(bits: [u8; 10]) -> Self {
+        Self(random("d-", bits))
     }
 }
 

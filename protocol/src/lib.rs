@@ -12,15 +12,19 @@
 //! | [`media`]   | media node and media node, datagrams                                 | binary, versioned |
 //! | [`red`]     | the payloads of voices with redundancy                               | RFC 2198          |
 //! | [`pops`]    | client and door, finding the nearest PoP                             | JSON over HTTP    |
+//! | [`accounts`] | client and door, accounts and devices                               | JSON over HTTP    |
+//! | [`person`]  | client and door, people and what they are called                    | JSON over HTTP    |
 //! | [`guest`]   | client and door, a token for someone without an account              | JSON over HTTP    |
-//! | [`token`]   | whoever issues tokens and the doors                                  | JWT, EdDSA        |
+//! | [`token`]   | whoever issues tokens, people's devices and the doors                | JWT, EdDSA        |
 //! | [`problem`] | any error an HTTP or signalling client can see                       | RFC 9457          |
 
+pub mod accounts;
 pub mod guest;
 pub mod id;
 pub mod media;
 pub mod node;
 pub mod peer;
+pub mod person;
 pub mod pops;
 pub mod problem;
 pub mod red;

@@ -40,8 +40,20 @@ pub enum Code {
     Draining,
     /// No media node can take the call now, or the store cannot be reached.
     Unavailable,
-    /// This PoP does not own the record to be written; another does.
+    /// This PoP does not own the record to be written; another does ([`Problem::at`]).
     NotHome,
+    /// There is an account of this e-mail address.
+    EmailTaken,
+    /// No account opens by this e-mail address and password.
+    WrongCredentials,
+    /// The password is too short, too long or among the first that everyone guesses.
+    WeakPassword,
+    /// The link is none of ours or was followed before.
+    LinkInvalid,
+    /// The link was good once.
+    LinkExpired,
+    /// The device is signed out: sign in again.
+    SessionOver,
     /// A fault of ours. The detail carries an id to report.
     Internal,
 }
@@ -50,12 +62,17 @@ impl Code {
     /// The HTTP status that goes with the code.
     pub const fn status(self) -> u16 {
         match self {
-            Code::InvalidRequest | Code::InvalidSdp | Code::UnsupportedVersion => 400,
-            Code::Unauthorized | Code::TokenExpired => 401,
+            Code::InvalidRequest
+            | Code::InvalidSdp
+            | Code::UnsupportedVersion
+            | Code::WeakPassword
+            | Code::LinkInvalid => 400,
+            Code::Unauthorized | Code::TokenExpired | Code::WrongCredentials | Code::SessionOver => 401,
             Code::Forbidden | Code::OriginNotAllowed => 403,
             Code::NotFound | Code::SessionGone => 404,
             Code::MethodNotAllowed => 405,
-            Code::Conflict | Code::NotHome => 409,
+            Code::Conflict | Code::NotHome | Code::EmailTaken => 409,
+            Code::LinkExpired => 410,
             Code::TooLarge => 413,
             Code::UnsupportedMediaType => 415,
             Code::RateLimited => 429,
@@ -85,6 +102,12 @@ impl Code {
             Code::Draining => "This point of presence is draining",
             Code::Unavailable => "No media node can take this now",
             Code::NotHome => "Another point of presence owns this record",
+            Code::EmailTaken => "There is an account of this e-mail address",
+            Code::WrongCredentials => "No account opens by this e-mail address and password",
+            Code::WeakPassword => "This is no good password",
+            Code::LinkInvalid => "The link is not valid, or was used before",
+            Code::LinkExpired => "The link has expired",
+            Code::SessionOver => "This device is signed out",
             Code::Internal => "Something went wrong here",
         }
     }
@@ -104,6 +127,9 @@ pub struct Problem {
     pub detail: String,
     /// The stable code.
     pub code: Code,
+    /// Of `not_home`: the origin of the door to ask instead, where one is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
 }
 
 impl Problem {
@@ -117,6 +143,7 @@ impl Problem {
             status: code.status(),
             detail: detail.into(),
             code,
+            at: None,
         }
     }
 }

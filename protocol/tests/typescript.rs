@@ -3,7 +3,9 @@
 
 use std::{fmt::Write as _, fs, path::Path};
 
-use isthmus_protocol::{NodeId, ParticipantId, PopId, RoomId, TrackId, guest, pops, problem, signal};
+use isthmus_protocol::{
+    DeviceId, NodeId, ParticipantId, PersonId, PopId, RoomId, TrackId, accounts, guest, person, pops, problem, signal,
+};
 use ts_rs::{Config, TS};
 
 /// Each type's declaration in a fixed order, with its documentation.
@@ -48,6 +50,24 @@ fn typescript() -> String {
         pops::Measurement,
         guest::GuestRequest,
         guest::GuestToken,
+        PersonId,
+        DeviceId,
+        person::DisplayName,
+        person::Locale,
+        person::Country,
+        person::TimeZone,
+        person::Profile,
+        accounts::Registration,
+        accounts::SignIn,
+        accounts::SignedIn,
+        accounts::Renewal,
+        accounts::Me,
+        accounts::Devices,
+        accounts::Device,
+        accounts::MailRequest,
+        accounts::MailPurpose,
+        accounts::Verification,
+        accounts::PasswordReset,
         problem::Problem,
         problem::Code,
     ];

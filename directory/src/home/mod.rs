@@ -63,9 +63,9 @@ pub struct Homes {
 }
 
 impl Homes {
-    /// The homes whose leases are in the store of `config`. Connects with the first request.
+    /// The homes whose leases are where `config` says. Connects with the first request.
     pub async fn connect(config: &Config, metrics: Metrics) -> Self {
-        let store = Store::connect(config, metrics).await;
+        let store = Store::connect(&config.of_leases(), metrics).await;
         Self { store, own: config.pop.clone(), began: Instant::now(), tenures: Arc::default() }
     }
 

@@ -44,12 +44,14 @@ pub(super) async fn measure(State(door): State<Arc<Door>>, request: Request, nex
 const STANDARD_METHODS: [Method; 7] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 
-/// Answers preflights and lets the allowed origins read answers. No credentials: tokens travel in headers.
+/// Answers preflights and lets the allowed origins read answers. Tokens travel in headers, but for the one that keeps a device signed
+/// in: it is a cookie, which pages of these origins alone may have sent.
 pub(super) fn cors(door: Arc<Door>) -> CorsLayer {
     let allow = move |origin: &HeaderValue, _: &_| door.origins.allow(origin.as_bytes());
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(allow))
-        .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
+        .allow_credentials(true)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::IF_MATCH])
         .expose_headers([header::LOCATION, header::ETAG, ACCEPT_PATCH, header::RETRY_AFTER])
         .max_age(PREFLIGHT_MAX_AGE)

@@ -1,10 +1,12 @@
 //! Extractors that refuse with problem documents, and the bearer's token.
 
+use std::sync::Arc;
+
 use axum::{
     extract::{FromRequest, FromRequestParts, Request},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode, header, request::Parts},
 };
-use isthmus_protocol::problem::Code;
+use isthmus_protocol::{DeviceId, PersonId, problem::Code};
 use serde::Deserialize;
 
 use crate::{config::AsIf, door::Door, problem::Refusal};
@@ -54,9 +56,24 @@ impl AsIfQuery {
     }
 }
 
+/// Whose device asks, by its access token.
+pub(super) struct Signed {
+    pub(super) person: PersonId,
+    pub(super) device: DeviceId,
+}
+
+impl FromRequestParts<Arc<Door>> for Signed {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, door: &Arc<Door>) -> Result<Self, Refusal> {
+        let claims = door.tokens.check_access(bearer(&parts.headers)?, door.now_s())?;
+        Ok(Self { person: claims.sub, device: claims.device })
+    }
+}
+
 /// The token in `Authorization: Bearer` (RFC 6750 section 2.1).
 pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
-    let missing = || Refusal::new(Code::Unauthorized, "send a room token as `Authorization: Bearer TOKEN`");
+    let missing = || Refusal::new(Code::Unauthorized, "send a token as `Authorization: Bearer TOKEN`");
     let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).ok_or_else(missing)?;
     let (scheme, token) = value.split_once(' ').ok_or_else(missing)?;
     if scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim()) } else { Err(missing()) }

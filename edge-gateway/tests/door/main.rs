@@ -1,6 +1,7 @@
 //! A real door, reached by real HTTP and WebSocket clients, in front of a scripted media node on a real relay, with a
-//! store that does not answer: none of this needs one.
+//! store that does not answer: nothing but accounts needs one.
 
+mod accounts;
 mod discovery;
 mod media_sessions;
 mod operators;

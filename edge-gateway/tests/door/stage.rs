@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fs,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     path::PathBuf,
     sync::{
         Arc, Mutex,
@@ -12,10 +12,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use isthmus_directory::Directory;
+use isthmus_directory::{Directory, People, StoreConfig, run_store};
 use isthmus_edge_gateway::{
     Config, Gateway,
-    config::{AsIf, Development, Guests, Limits, MediaNode, SigningKey, Tokens, TrustedKey},
+    config::{Accounts, AsIf, Development, Guests, Limits, MailConfig, MediaNode, SigningKey, Tokens, TrustedKey},
 };
 use isthmus_protocol::{
     NodeId, ParticipantId, PopId, RoomId,
@@ -163,6 +163,7 @@ impl Stage {
                 signing: Some(SigningKey { id: "k1".into(), private_key: self.path("private.pem") }),
             },
             guests: Guests { allowed: true, token_ttl_s: 60 },
+            accounts: None,
             limits: Limits::default(),
             trusted_proxies: Vec::new(),
             cloudfront: false,
@@ -178,8 +179,46 @@ impl Stage {
         door
     }
 
+    /// A node and a door in front of it that has accounts, whose mails stand in the folder `mail`.
+    pub(crate) async fn with_accounts(&self) -> (ScriptedNode, RunningDoor) {
+        let node = self.node("panama-sfu-1");
+        let mail = MailConfig {
+            from: "Isthmus <isthmus@example.org>".into(),
+            folder: Some(self.path("mail")),
+            smtp_url_file: None,
+        };
+        let accounts = Accounts { home: self.pop.clone(), app_url: Some(APP.into()), mail };
+        let config = Config { accounts: Some(accounts), ..self.config(&[&node]) };
+        let people = self.people().await;
+        until("the door's PoP writes accounts", async || people.may_write().ok()).await;
+        let door = self.open(config, Some(people)).await;
+        door.until_ready().await;
+        (node, door)
+    }
+
+    /// The people in a store of their own.
+    async fn people(&self) -> People {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let listen = listener.local_addr().expect("bound");
+        let store = StoreConfig { pop: self.pop.clone(), listen, file: self.path("store.db"), peers: Vec::new() };
+        let metrics = || isthmus_directory::Metrics::new(&Registry::new()).expect("metrics");
+        tokio::spawn(run_store(listener, store, metrics(), || (), CancellationToken::new()));
+        let there = isthmus_directory::Config {
+            timeout_ms: SOON.as_millis() as u64,
+            ..isthmus_directory::Config::embedded(self.pop.clone(), format!("http://{listen}"))
+        };
+        let people = People::connect(&there, self.pop.clone(), metrics()).await;
+        let upkeep = people.clone();
+        tokio::spawn(async move { upkeep.upkeep().await });
+        people
+    }
+
     /// A door that listens.
     pub(crate) async fn door_that_starts(&self, config: Config) -> RunningDoor {
+        self.open(config, None).await
+    }
+
+    async fn open(&self, config: Config, people: Option<People>) -> RunningDoor {
         let credentials = self.credentials(Role::Door, "panama-door-1");
         let nowhere = isthmus_directory::Config::embedded(self.pop.clone(), "http://127.0.0.1:9");
         let metrics = isthmus_directory::Metrics::new(&Registry::new()).expect("metrics");
@@ -188,8 +227,8 @@ impl Stage {
         let registry = Registry::new_custom(None, Some(labels.into())).expect("a registry");
         let shutdown = CancellationToken::new();
         assert_eq!(config.errors(), Vec::<String>::new());
-        let gateway =
-            Gateway::bind(config, &credentials, directory, registry, shutdown.clone()).expect("the door starts");
+        let gateway = Gateway::bind(config, &credentials, directory, people, registry, shutdown.clone())
+            .expect("the door starts");
         let (public, ops) = (gateway.public_addr(), gateway.ops_addr());
         let task = tokio::spawn(gateway.serve());
         RunningDoor { public, ops, shutdown, task, client: Client::new() }

@@ -108,6 +108,11 @@ impl Config {
             if let Some(store) = &mut config.store {
                 store.file = folder.join(&store.file);
             }
+            if let Some(accounts) = config.gateway.as_mut().and_then(|gateway| gateway.accounts.as_mut()) {
+                for path in accounts.mail.folder.iter_mut().chain(&mut accounts.mail.smtp_url_file) {
+                    *path = folder.join(&*path);
+                }
+            }
             check::check(&mut config, &mut document);
             config
         });

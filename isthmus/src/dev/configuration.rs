@@ -16,7 +16,7 @@ pub(super) fn toml(pop: &Pop, pops: &[Pop], web: Option<&Path>) -> String {
     let nodes = pop.media_nodes();
     let mut text = head(pop, &nodes[0].process);
     text.extend(["store = ", &quoted(pop.store_process().ops), "\n"]);
-    text += &directory(pop);
+    text += &directory(pop, pops);
     text += &store(pop, pops);
     text += &relay(&nodes[0].process, Some(&pop.door()), pops);
     text += &sfu(&nodes[0]);
@@ -27,7 +27,7 @@ pub(super) fn toml(pop: &Pop, pops: &[Pop], web: Option<&Path>) -> String {
 /// The TOML file of a further media node of `pop`.
 pub(super) fn further_node(pop: &Pop, node: &MediaNode, pops: &[Pop]) -> String {
     let mut text = head(pop, &node.process);
-    text += &directory(pop);
+    text += &directory(pop, pops);
     text += &relay(&node.process, None, pops);
     text += &sfu(node);
     text + &format!("shards = {SHARDS_OF_FURTHER_NODES}\n")
@@ -38,8 +38,12 @@ fn head(pop: &Pop, node: &Process) -> String {
     format!("# Written by `isthmus dev` at every start: changes are lost.\n\npop = {id}\n\n[ops]\nsfu = {ops}\n")
 }
 
-fn directory(pop: &Pop) -> String {
-    format!("\n[directory]\nendpoint = {}\ncredentials = \"development\"\n", quoted(store_url(pop)))
+/// The first PoP's store keeps the leases of all.
+fn directory(pop: &Pop, pops: &[Pop]) -> String {
+    let (own, leases) = (quoted(store_url(pop)), quoted(store_url(&pops[0])));
+    format!(
+        "\n[directory]\nendpoint = {own}\ncredentials = \"development\"\n\n[directory.leases]\nendpoint = {leases}\n"
+    )
 }
 
 fn sfu(node: &MediaNode) -> String {
@@ -102,12 +106,18 @@ fn gateway(pop: &Pop, pops: &[Pop], web: Option<&Path>) -> String {
         let _ = writeln!(text, "web_root = {}", quoted(web.display()));
     }
     // Everyone on this machine has one address: what is generous for a network would be little for a load test.
-    text += "\n[gateway.limits]\njoins = { burst = 5000, per_second = 1000 }\nguests = { burst = 5000, per_second = 1000 }\n\
+    text += "\n[gateway.limits]\njoins = { burst = 5000, per_second = 1000 }\nguests = { burst = 5000, per_second = 1000 }\naccounts = { burst = 5000, per_second = 1000 }\n\
              requests = { burst = 20000, per_second = 5000 }\nmeasurements = { burst = 5000, per_second = 1000 }\n\
              new_networks = { burst = 5000, per_second = 1000 }\nsockets_per_network = 20000\nconnections_per_network = 20000\n";
     text += "\n[gateway.guests]\nallowed = true\n\n[gateway.tokens]\nissuer = \"isthmus-development\"\n\
              trusted = [{ id = \"development\", public_key = \"tokens/public.pem\" }]\n\
              signing = { id = \"development\", private_key = \"tokens/private.pem\" }\n";
+    let _ = write!(
+        text,
+        "\n[gateway.accounts]\nhome = {}\n\n[gateway.accounts.mail]\nfrom = \"Isthmus <isthmus@localhost>\"\n\
+         folder = \"mail\"\n",
+        quoted(&pops[0].id)
+    );
     text + &as_if()
 }
 

@@ -1,6 +1,6 @@
 //! The door.
 
-use isthmus_directory::Directory;
+use isthmus_directory::{Directory, People};
 use tokio_util::sync::CancellationToken;
 
 use super::{relay, section};
@@ -14,6 +14,10 @@ pub(super) async fn run(config: &Config, shutdown: CancellationToken) -> anyhow:
     let identity = credentials.identity();
     let registry = telemetry::registry(&identity.pop, &identity.node)?;
     let metrics = isthmus_directory::Metrics::new(&registry)?;
+    let people = match &gateway.accounts {
+        Some(accounts) => Some(People::connect(&config.directory, accounts.home.clone(), metrics.clone()).await),
+        None => None,
+    };
     let directory = Directory::connect(&config.directory, metrics).await;
-    Ok(isthmus_edge_gateway::run(gateway, credentials, directory, registry, shutdown).await?)
+    Ok(isthmus_edge_gateway::run(gateway, credentials, directory, people, registry, shutdown).await?)
 }

@@ -7,13 +7,16 @@ export class DoorRefusal extends Error {
   readonly status: number;
   /** When asking again may help, in milliseconds from now, if the door says so. */
   readonly retryAfterMs: number | undefined;
+  /** The origin of the door to ask instead, if another is to do it. */
+  readonly at: string | undefined;
 
-  constructor(problem: Pick<Problem, "code" | "status" | "detail">, retryAfterMs?: number) {
+  constructor(problem: Pick<Problem, "code" | "status" | "detail"> & { at?: string | null }, retryAfterMs?: number) {
     super(problem.detail);
     this.name = "DoorRefusal";
     this.code = problem.code;
     this.status = problem.status;
     this.retryAfterMs = retryAfterMs;
+    this.at = problem.at ?? undefined;
   }
 }
 
@@ -64,6 +67,7 @@ async function refusalOf(response: Response): Promise<DoorRefusal> {
     code: problem?.code ?? (response.status === 429 ? "rate_limited" : "unavailable"),
     status: response.status,
     detail: problem?.detail ?? `The door answered with status ${response.status}.`,
+    at: problem?.at,
   };
   // Whole seconds at our doors; a proxy before them may give a date, which is as good as nothing.
   const retryAfterS = Number(response.headers.get("retry-after"));

@@ -15,6 +15,8 @@ export interface Environment {
   now(): number;
   /** From 0 (included) to 1 (excluded). */
   random(): number;
+  /** Does `action` while no other tab of this origin does one of that name. */
+  exclusively<Result>(name: string, action: () => Promise<Result>): Promise<Result>;
   /** Calls back when the way to the internet may have changed: another network, online again. */
   onNetworkChange(callback: () => void): Cancel;
 }
@@ -51,6 +53,10 @@ export function browserEnvironment(): Environment {
     },
     now: () => performance.now(),
     random: () => Math.random(),
+    exclusively: (name, action) => {
+      const locks = (navigator as { locks?: LockManager }).locks;
+      return locks === undefined ? action() : locks.request(name, action);
+    },
     onNetworkChange: (callback) => {
       const connection = (navigator as { connection?: EventTarget & { type?: string } }).connection;
       let type = connection?.type;

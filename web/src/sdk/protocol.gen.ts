@@ -463,6 +463,237 @@ token: string,
 expires_in_s: number, };
 
 /**
+ * A person with an account, whatever devices and rooms they are on.
+ */
+export type PersonId = string;
+
+/**
+ * One device that a person is signed in on: a browser, an app.
+ */
+export type DeviceId = string;
+
+/**
+ * What others see. Any script; without what cannot be seen or turns other text around.
+ */
+export type DisplayName = string;
+
+/**
+ * The language that somebody is spoken to in (BCP 47): one of those that the app speaks.
+ */
+export type Locale = string;
+
+/**
+ * Where somebody lives, by ISO 3166-1: how their phone numbers are written.
+ */
+export type Country = string;
+
+/**
+ * A time zone of the IANA database. Whether there is such a one, the browser knows that shows it.
+ */
+export type TimeZone = string;
+
+/**
+ * What others see of somebody, and how they are spoken to.
+ */
+export type Profile = { 
+/**
+ * What they are called.
+ */
+name: DisplayName, 
+/**
+ * The language that they are spoken to in.
+ */
+locale: Locale, 
+/**
+ * Where they live.
+ */
+country: Country | null, 
+/**
+ * What their clocks show.
+ */
+time_zone: TimeZone | null, };
+
+/**
+ * `POST /v1/accounts`: an account for somebody who has none.
+ */
+export type Registration = { 
+/**
+ * Where mail goes.
+ */
+email: string, 
+/**
+ * 8 to 128 characters.
+ */
+password: string, 
+/**
+ * What others see.
+ */
+name: string, 
+/**
+ * The language that they are spoken to in.
+ */
+locale: Locale, 
+/**
+ * Where they live.
+ */
+country: Country | null, 
+/**
+ * What their clocks show.
+ */
+time_zone: TimeZone | null, 
+/**
+ * What the device is called in the list of devices: `Firefox on Linux`.
+ */
+device: string, };
+
+/**
+ * `POST /v1/sessions`: signing in on a device.
+ */
+export type SignIn = { 
+/**
+ * The account's address.
+ */
+email: string, 
+/**
+ * Its password.
+ */
+password: string, 
+/**
+ * What the device is called in the list of devices.
+ */
+device: string, };
+
+/**
+ * A device that is signed in. The refresh token is in a cookie that no script reads.
+ */
+export type SignedIn = { 
+/**
+ * Who.
+ */
+person: PersonId, 
+/**
+ * On which device.
+ */
+device: DeviceId, 
+/**
+ * An access token (see [`crate::token`]), good at every PoP.
+ */
+access_token: string, 
+/**
+ * Seconds until it expires.
+ */
+expires_in_s: number, };
+
+/**
+ * `POST /v1/sessions/renew`: another access token for the refresh token in the cookie, which is exchanged too.
+ */
+export type Renewal = { 
+/**
+ * Made up anew for each exchange and the same when it is repeated because no answer came: without it a repetition cannot be
+ * told from a stolen token.
+ */
+attempt: string, };
+
+/**
+ * `GET /v1/me`: what somebody may see of their own account.
+ */
+export type Me = { 
+/**
+ * Who.
+ */
+person: PersonId, 
+/**
+ * What others see.
+ */
+profile: Profile, 
+/**
+ * The device that asks.
+ */
+device: DeviceId, };
+
+/**
+ * `GET /v1/devices`: where somebody is signed in.
+ */
+export type Devices = { 
+/**
+ * The one used last first.
+ */
+devices: Array<Device>, };
+
+/**
+ * A device that somebody is signed in on.
+ */
+export type Device = { 
+/**
+ * Which.
+ */
+id: DeviceId, 
+/**
+ * What it is called.
+ */
+name: string, 
+/**
+ * When it signed in, in seconds since the epoch.
+ */
+signed_in_at_s: number, 
+/**
+ * When it was last heard of, in seconds since the epoch.
+ */
+renewed_at_s: number, 
+/**
+ * Whether it is the one that asks.
+ */
+is_this: boolean, };
+
+/**
+ * `POST /v1/accounts/mails`: another mail with a link.
+ */
+export type MailRequest = { 
+/**
+ * The account's address. Whether there is one is not told.
+ */
+email: string, 
+/**
+ * What the link is to do.
+ */
+purpose: MailPurpose, };
+
+/**
+ * What a link in a mail does.
+ */
+export type MailPurpose = "verify" | "reset";
+
+/**
+ * `POST /v1/accounts/verification`: a link was followed that shows whose an address is.
+ */
+export type Verification = { 
+/**
+ * The account's address.
+ */
+email: string, 
+/**
+ * What the mail had.
+ */
+link: string, };
+
+/**
+ * `POST /v1/accounts/password`: a link was followed to choose another password. Every device is signed out.
+ */
+export type PasswordReset = { 
+/**
+ * The account's address.
+ */
+email: string, 
+/**
+ * What the mail had.
+ */
+link: string, 
+/**
+ * 8 to 128 characters.
+ */
+password: string, };
+
+/**
  * An RFC 9457 problem document, media type `application/problem+json`.
  */
 export type Problem = { 
@@ -485,12 +716,16 @@ detail: string,
 /**
  * The stable code.
  */
-code: Code, };
+code: Code, 
+/**
+ * Of `not_home`: the origin of the door to ask instead, where one is known.
+ */
+at?: string | null, };
 
 /**
  * Stable codes. A client may branch on them; their meaning does not change.
  */
-export type Code = "invalid_request" | "unauthorized" | "token_expired" | "forbidden" | "origin_not_allowed" | "not_found" | "method_not_allowed" | "unsupported_media_type" | "too_large" | "rate_limited" | "invalid_sdp" | "room_full" | "session_gone" | "conflict" | "unsupported_version" | "draining" | "unavailable" | "not_home" | "internal";
+export type Code = "invalid_request" | "unauthorized" | "token_expired" | "forbidden" | "origin_not_allowed" | "not_found" | "method_not_allowed" | "unsupported_media_type" | "too_large" | "rate_limited" | "invalid_sdp" | "room_full" | "session_gone" | "conflict" | "unsupported_version" | "draining" | "unavailable" | "not_home" | "email_taken" | "wrong_credentials" | "weak_password" | "link_invalid" | "link_expired" | "session_over" | "internal";
 
 export const PROTOCOL_VERSION = 1;
 export const SUBPROTOCOL = "isthmus.v1";

@@ -53,6 +53,10 @@ export class World implements Environment {
     return this.chance;
   }
 
+  exclusively<Result>(_name: string, action: () => Promise<Result>): Promise<Result> {
+    return action();
+  }
+
   onNetworkChange(callback: () => void): Cancel {
     this.#networkListeners.add(callback);
     return () => this.#networkListeners.delete(callback);
