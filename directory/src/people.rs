@@ -45,7 +45,8 @@ impl People {
         loop {
             let looked = async {
                 if !has_table {
-                    self.homes.ensure_table().await?;
+                    // Boxed, because the SDK's futures are large and this one is part of a door's.
+                    Box::pin(self.homes.ensure_table()).await?;
                 }
                 self.homes.look_after([self.home.clone()]).await
             };
@@ -131,8 +132,9 @@ impl People {
 
     fn place_of_account(&self, email: &Email) -> Place {
         let digest = digest::digest(&digest::SHA256, email.as_str().as_bytes());
-        let digest: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        self.place(format!("{ACCOUNT}#{digest}"), ACCOUNT.into())
+        let (high, low) = digest.as_ref().split_at(16);
+        let number = |half: &[u8]| half.iter().fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
+        self.place(format!("{ACCOUNT}#{:032x}{:032x}", number(high), number(low)), ACCOUNT.into())
     }
 
     fn place_of_session(&self, person: &PersonId, device: &DeviceId) -> Place {

@@ -104,12 +104,12 @@ pub(crate) struct Guesses<C: Clock = DefaultClock> {
 
 impl Default for Guesses {
     fn default() -> Self {
-        Self::with_clock(DefaultClock::default())
+        Self::with_clock(&DefaultClock::default())
     }
 }
 
 impl<C: Clock + Clone> Guesses<C> {
-    fn with_clock(clock: C) -> Self {
+    fn with_clock(clock: &C) -> Self {
         let quota = |burst: NonZeroU32, every| Quota::with_period(every).map(|quota| quota.allow_burst(burst));
         let limiter = |burst, every| {
             let quota = quota(burst, every).expect("a period that is not zero");
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn who_guesses_from_one_network_does_not_keep_out_who_knows_in_another() {
         let clock = FakeRelativeClock::default();
-        let guesses = Guesses::with_clock(clock.clone());
+        let guesses = Guesses::with_clock(&clock);
         let (thief, ana) = (address("192.0.2.1"), address("198.51.100.7"));
         let tried = (0..50).filter(|_| guesses.take("ana@example.org", thief).is_ok()).count();
         assert_eq!(tried, 10);

@@ -17,7 +17,8 @@ use isthmus_protocol::{
 /// A request that was refused, as the client sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refusal {
-    problem: Problem,
+    // Boxed: a result should not be large for the sake of what is rare.
+    problem: Box<Problem>,
     retry_after: Option<Duration>,
     /// Who is to be asked instead.
     holder: Option<PopId>,
@@ -26,7 +27,7 @@ pub(crate) struct Refusal {
 impl Refusal {
     /// Refused with `code`; `detail` says what happened, to what, and what to do.
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { problem: Problem::new(code, detail), retry_after: None, holder: None }
+        Self { problem: Box::new(Problem::new(code, detail)), retry_after: None, holder: None }
     }
 
     /// Refused with an HTTP status that a specification asks for and that is not the code's own.
@@ -38,12 +39,12 @@ impl Refusal {
     /// Refused because it came too soon.
     pub(crate) fn rate_limited(wait: Duration) -> Self {
         let detail = format!("too many requests from this network; try again in {} s", whole_seconds(wait));
-        Self { problem: Problem::new(Code::RateLimited, detail), retry_after: Some(wait), holder: None }
+        Self { problem: Box::new(Problem::new(Code::RateLimited, detail)), retry_after: Some(wait), holder: None }
     }
 
     /// Refused because another PoP, if one is known, is the one to do it.
     pub(crate) fn not_home(holder: Option<PopId>, detail: &str) -> Self {
-        Self { problem: Problem::new(Code::NotHome, detail), retry_after: None, holder }
+        Self { problem: Box::new(Problem::new(Code::NotHome, detail)), retry_after: None, holder }
     }
 
     /// Who is to be asked instead.

@@ -125,7 +125,8 @@ impl Sending {
     /// Sends one mail after the other, until nobody is there any more who could ask for one.
     pub(crate) async fn run(mut self) {
         while let Some(mail) = self.queue.recv().await {
-            if let Err(error) = self.send(mail).await {
+            // Boxed: what a dialogue with a mail server holds is large, and the door's future holds this one.
+            if let Err(error) = Box::pin(self.send(mail)).await {
                 tracing::warn!(%error, "a mail was not sent; whoever waits for it can ask for another");
             }
         }

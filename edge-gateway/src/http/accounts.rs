@@ -2,17 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    extract::State,
-    http::{HeaderName, HeaderValue, StatusCode},
-};
+use axum::{extract::State, http::StatusCode};
 use isthmus_protocol::accounts::{MailRequest, PasswordReset, Registration, SignedIn, Verification};
 
 use super::{
     openapi::refusals,
     request,
-    sessions::{self, NoStore, no_store},
+    sessions::{self, Answer, NoStore, no_store},
 };
 use crate::{caller::Caller, door::Door, problem::Refusal};
 
@@ -26,7 +22,7 @@ pub(super) async fn register(
     State(door): State<Arc<Door>>,
     caller: Caller,
     request::Json(registration): request::Json<Registration>,
-) -> Result<(StatusCode, [(HeaderName, HeaderValue); 2], Json<SignedIn>), Refusal> {
+) -> Result<Answer, Refusal> {
     door.limits.accounts.take(caller.address).map_err(Refusal::rate_limited)?;
     let session = door.accounts()?.register(registration, door.draw(), door.now()).await;
     sessions::signed_in(&door, &session.map_err(|refusal| door.directed(refusal))?, StatusCode::CREATED)

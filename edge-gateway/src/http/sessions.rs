@@ -30,6 +30,9 @@ const COOKIE: &str = "isthmus_refresh";
 /// Where it is sent.
 const COOKIE_PATH: &str = "/v1/sessions";
 
+/// What who is signed in is told: the refresh token's cookie, and the rest.
+pub(super) type Answer = (StatusCode, [(HeaderName, HeaderValue); 2], Json<SignedIn>);
+
 /// A header of answers that nobody keeps.
 pub(super) type NoStore = [(HeaderName, HeaderValue); 1];
 
@@ -48,7 +51,7 @@ pub(super) async fn sign_in(
     State(door): State<Arc<Door>>,
     caller: Caller,
     request::Json(asked): request::Json<SignIn>,
-) -> Result<(StatusCode, [(HeaderName, HeaderValue); 2], Json<SignedIn>), Refusal> {
+) -> Result<Answer, Refusal> {
     door.limits.accounts.take(caller.address).map_err(Refusal::rate_limited)?;
     let session = door.accounts()?.sign_in(asked, caller.address, door.draw(), door.now()).await;
     signed_in(&door, &session.map_err(|refusal| door.directed(refusal))?, StatusCode::CREATED)
@@ -64,7 +67,7 @@ pub(super) async fn renew(
     State(door): State<Arc<Door>>,
     headers: HeaderMap,
     request::Json(asked): request::Json<Renewal>,
-) -> Result<(StatusCode, [(HeaderName, HeaderValue); 2], Json<SignedIn>), Refusal> {
+) -> Result<Answer, Refusal> {
     let none = || Refusal::new(Code::SessionOver, "no refresh token came with the request: sign in");
     let token = cookie(&headers).ok_or_else(none)?;
     let session = door.accounts()?.renew(token, &asked.attempt, door.now()).await;
@@ -120,11 +123,7 @@ refusals!(
 );
 
 /// The answer to who has just been signed in, or goes on being.
-pub(super) fn signed_in(
-    door: &Door,
-    session: &Session,
-    status: StatusCode,
-) -> Result<(StatusCode, [(HeaderName, HeaderValue); 2], Json<SignedIn>), Refusal> {
+pub(super) fn signed_in(door: &Door, session: &Session, status: StatusCode) -> Result<Answer, Refusal> {
     let (person, device) = (session.person.clone(), session.device.clone());
     let access_token = door.tokens.issue_access(&person, &device, door.now_s(), ACCESS_TTL_S)?;
     let [kept] = no_store();
