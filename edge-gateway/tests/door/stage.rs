@@ -31,7 +31,7 @@ use prometheus::Registry;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use tempfile::TempDir;
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
+    sync::{Semaphore, mpsc, oneshot, watch},
     task::JoinHandle,
     time::timeout,
 };
@@ -202,7 +202,10 @@ impl Stage {
         let listen = listener.local_addr().expect("bound");
         let store = StoreConfig { pop: self.pop.clone(), listen, file: self.path("store.db"), peers: Vec::new() };
         let metrics = || isthmus_directory::Metrics::new(&Registry::new()).expect("metrics");
-        tokio::spawn(run_store(listener, store, metrics(), || (), CancellationToken::new()));
+        let (tell, ready) = oneshot::channel();
+        let is_ready = || tell.send(()).expect("the test waits");
+        tokio::spawn(run_store(listener, store, metrics(), is_ready, CancellationToken::new()));
+        ready.await.expect("the store starts, and has its tables");
         let there = isthmus_directory::Config {
             timeout_ms: SOON.as_millis() as u64,
             ..isthmus_directory::Config::embedded(self.pop.clone(), format!("http://{listen}"))
